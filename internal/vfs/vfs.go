@@ -67,3 +67,21 @@ type Mapping interface {
 	Sync() error
 	Close() error
 }
+
+// Extents is implemented by files that know where they are holes. Use NextData
+// to get at it.
+type Extents interface {
+	// NextData returns the first range [data, hole) at or behind off that may
+	// hold bytes that are not zero; both are the file's length if there is none.
+	NextData(off int64) (data, hole int64, err error)
+}
+
+// NextData asks f for its next data as Extents does; a file that cannot tell
+// is all data.
+func NextData(f File, off int64) (data, hole int64, err error) {
+	if e, ok := f.(Extents); ok {
+		return e.NextData(off)
+	}
+	size, err := f.Size()
+	return min(off, size), size, err
+}
