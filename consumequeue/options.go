@@ -64,6 +64,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil {
+		o.FS = vfs.OS
+	}
 	if o.FileEntries == 0 {
 		o.FileEntries = 300_000
 	}

@@ -1,0 +1,261 @@
+package consumequeue
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+// TruncateFrom drops the queue's entries at or behind the position. After a
+// crash the rows behind the caller's certain position may have holes; nothing
+// but the position says where the good ones end.
+func (q *Queue) TruncateFrom(pos message.Position) error {
+	if err := q.t.writable(); err != nil {
+		return err
+	}
+	q.ioMu.Lock()
+	defer q.ioMu.Unlock()
+	q.mu.Lock()
+	lo, end, last, dead := q.min.Load(), q.max.Load(), q.lastPos, q.dead
+	q.mu.Unlock()
+	if dead {
+		return nil
+	}
+	if lo < end && (last < 0 || last >= pos) {
+		keep, err := q.search(lo, end, func(p message.Position) bool { return p < pos })
+		if err != nil {
+			return err
+		}
+		tail, err := q.lastRecord(lo, keep)
+		if err != nil {
+			return err
+		}
+		q.mu.Lock()
+		q.endAtLocked(tail)
+		q.mu.Unlock()
+	}
+	if q.end > q.first {
+		q.mu.Lock()
+		q.cut = true
+		q.markDirtyLocked()
+		q.mu.Unlock()
+	}
+	return nil
+}
+
+// endAtLocked makes the queue end at the tail. ioMu and mu are held.
+func (q *Queue) endAtLocked(tail Tail) {
+	end := int64(tail.Offset)
+	q.lastPos, q.lastSize = tail.Position, tail.Size
+	if end <= q.base {
+		q.t.buffered.Add(-int64(cap(q.buf)))
+		q.buf, q.base = nil, end
+	} else {
+		q.buf = q.buf[:(end-q.base)*EntrySize]
+	}
+	q.written = min(q.written, end)
+	if q.min.Load() >= end {
+		q.minPos = message.NoPosition
+	}
+	q.max.Store(end)
+}
+
+// search returns the first offset from lo to end whose record does not satisfy
+// less; positions ascend. A filler counts as the record before it.
+func (q *Queue) search(lo, end int64, less func(message.Position) bool) (int64, error) {
+	from := lo
+	for lo < end {
+		mid := lo + (end-lo)/2
+		tail, err := q.lastRecord(from, mid+1)
+		if err != nil {
+			return 0, err
+		}
+		if tail.Position < 0 || less(tail.Position) {
+			lo = mid + 1
+		} else {
+			end = mid
+		}
+	}
+	return lo, nil
+}
+
+// lastRecord finds the last entry with a record from lo on and below end, and
+// returns the tail of a queue that ends with it; {lo, NoPosition} for none.
+func (q *Queue) lastRecord(lo, end int64) (Tail, error) {
+	var rows [32]Entry
+	for n := int64(1); end > lo; n = int64(len(rows)) {
+		from := max(lo, end-n)
+		if err := q.readAll(from, rows[:end-from]); err != nil {
+			return Tail{}, err
+		}
+		for i := end - from - 1; i >= 0; i-- {
+			if e := rows[i]; !e.Filler() {
+				return Tail{Offset: message.Offset(from + i + 1), Position: e.Position, Size: e.Size}, nil
+			}
+		}
+		end = from
+	}
+	return Tail{Offset: message.Offset(lo), Position: message.NoPosition}, nil
+}
+
+// readAll reads rows wherever they are, without looking at Min and Max.
+func (q *Queue) readAll(from int64, dst []Entry) error {
+	for len(dst) > 0 {
+		q.mu.Lock()
+		base := q.base
+		var n int
+		if from >= base {
+			b := q.buf[min(int64(len(q.buf)), (from-base)*EntrySize):]
+			n = min(len(dst), len(b)/EntrySize)
+			for i := range n {
+				dst[i] = getEntry(b[i*EntrySize:])
+			}
+			clear(dst[n:])
+			q.mu.Unlock()
+			return nil
+		}
+		q.mu.Unlock()
+		n, err := q.readFiles(from, dst[:min(int64(len(dst)), base-from)])
+		if err != nil {
+			return err
+		}
+		from, dst = from+int64(n), dst[n:]
+	}
+	return nil
+}
+
+// cutFilesLocked makes the files zero from the offset on and removes those that
+// begin behind it, but for the first. ioMu is held.
+func (q *Queue) cutFilesLocked(from int64) error {
+	if q.end == q.first {
+		return nil
+	}
+	per := int64(q.t.o.FileEntries)
+	n, in := from/per, from%per
+	if n < q.first {
+		n, in = q.first, 0
+	}
+	keep := n + 1
+	if in == 0 && n > q.first {
+		keep = n
+	}
+	if keep < q.end {
+		if err := q.removeFilesLocked(keep, q.end); err != nil {
+			return err
+		}
+		q.end = keep
+	}
+	if n >= q.end {
+		return nil
+	}
+	f, err := q.openFile(n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return q.writeFailed(err)
+	}
+	defer q.t.files.release(f)
+	if q.zeroFrom(f, n, in*EntrySize) {
+		return nil
+	}
+	q.touchLocked(n)
+	if err = f.Truncate(in * EntrySize); err == nil {
+		err = f.Truncate(q.t.fileBytes())
+	}
+	if err != nil {
+		return q.writeFailed(fmt.Errorf("consumequeue: cut %s: %w", q.fileName(n), err))
+	}
+	return nil
+}
+
+// zeroFrom reports whether the file is known to be of full length and zero from
+// the place on: the rest of its page is read, and behind that the disk holds no
+// block. Without a count of blocks nothing is known.
+func (q *Queue) zeroFrom(f *openFile, n, place int64) bool {
+	const page = 4096
+	info, err := q.t.o.FS.Stat(q.fileName(n))
+	if err != nil || info.Size() != q.t.fileBytes() {
+		return false
+	}
+	used, ok := allocated(info)
+	edge := min((place+page-1)/page*page, info.Size())
+	if !ok || used > edge {
+		return false
+	}
+	var b [page]byte
+	if _, err := f.ReadAt(b[:edge-place], place); err != nil {
+		return false
+	}
+	return b == [page]byte{}
+}
+
+// removeFilesLocked removes the files of these numbers. ioMu is held.
+func (q *Queue) removeFilesLocked(from, end int64) error {
+	q.t.files.drop(q, from, end)
+	for n := from; n < end; n++ {
+		if err := q.t.o.FS.Remove(q.fileName(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return q.writeFailed(fmt.Errorf("consumequeue: remove %s: %w", q.fileName(n), err))
+		}
+		q.newName = true
+	}
+	return nil
+}
+
+// DropBefore forgets the queue's entries of records below the position. The
+// removal of a file is durable after the next Flush that writes to the queue;
+// a crash before that brings it back, and the next DropBefore removes it again.
+func (q *Queue) DropBefore(pos message.Position) error {
+	if err := q.t.writable(); err != nil {
+		return err
+	}
+	q.ioMu.Lock()
+	defer q.ioMu.Unlock()
+	q.mu.Lock()
+	lo, end, minPos, last, dead := q.min.Load(), q.max.Load(), q.minPos, q.lastPos, q.dead
+	q.mu.Unlock()
+	if dead || lo == end || minPos >= pos {
+		return nil
+	}
+	keep := end
+	if last < 0 || last >= pos {
+		var err error
+		if keep, err = q.search(lo, end, func(p message.Position) bool { return p < pos }); err != nil {
+			return err
+		}
+		if minPos, err = q.positionAt(keep, end); err != nil {
+			return err
+		}
+	} else {
+		minPos = message.NoPosition
+	}
+	q.mu.Lock()
+	// The queue may have grown meanwhile, which changes nothing below end.
+	q.min.Store(keep)
+	q.minPos = minPos
+	q.mu.Unlock()
+	per := int64(q.t.o.FileEntries)
+	if n := min(keep/per, q.end-1); n > q.first {
+		if err := q.removeFilesLocked(q.first, n); err != nil {
+			return err
+		}
+		q.first = n
+	}
+	return nil
+}
+
+func (q *Queue) positionAt(off, end int64) (message.Position, error) {
+	if off >= end {
+		return message.NoPosition, nil
+	}
+	var row [1]Entry
+	if err := q.readAll(off, row[:]); err != nil {
+		return 0, err
+	}
+	if row[0].Filler() {
+		return message.NoPosition, nil
+	}
+	return row[0].Position, nil
+}
