@@ -1,0 +1,254 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/merlinmq/merlin/internal/kv"
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/store"
+)
+
+// Options of Open. The zero value of a field means its default.
+type Options struct {
+	FS       vfs.FS           // default vfs.OS
+	Now      func() time.Time // default time.Now
+	Settings *Settings        // default DefaultSettings()
+
+	// StoreHost is the address that message ids name where the connection of
+	// the producer does not tell it.
+	StoreHost netip.AddrPort
+	// OnTopics is called after topics changed, to register them.
+	OnTopics func(TopicChange)
+	// OnWritable is called when the broker begins or ceases to take messages.
+	OnWritable func(writable bool)
+	// Progress is called while the log is recovered, with bytes.
+	Progress func(done, total int64)
+	Events   Events
+}
+
+// Events tell what happens inside a broker, for logs. Nil ones are skipped.
+type Events struct {
+	Store store.Events
+	// Warn says what an operator should know; key-value pairs as in log/slog.
+	Warn func(text string, pairs ...any)
+}
+
+// Broker is an open data folder and what serves it. See the package comment.
+type Broker struct {
+	cfg      *Settings
+	now      func() time.Time
+	started  time.Time
+	events   Events
+	ids      *message.UniqueIDs
+	stamp    []byte // the properties that the broker adds to each message
+	onTopics func(TopicChange)
+
+	db      *kv.DB
+	store   *store.Store
+	topics  *Topics
+	groups  *Groups
+	offsets *Offsets
+	clients *Clients
+	locks   *Locks
+	holds   *holds
+	stats   *Stats
+
+	storeHost atomic.Pointer[netip.AddrPort]
+	stop      context.CancelFunc
+	jobs      sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the data folder and starts what a broker does by itself. It
+// returns a broker that is ready: recovered, its queues agreeing with its log.
+func Open(dir string, o Options) (*Broker, error) {
+	if o.FS == nil {
+		o.FS = vfs.OS
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Settings == nil {
+		o.Settings = DefaultSettings()
+	}
+	if o.Events.Warn == nil {
+		o.Events.Warn = func(string, ...any) {}
+	}
+	b := &Broker{
+		cfg: o.Settings, now: o.Now, started: o.Now(), events: o.Events, onTopics: o.OnTopics,
+		holds: newHolds(o.Settings.MaxHolds), stats: newStats(o.Now()),
+		ids: message.NewUniqueIDs(o.StoreHost.Addr(), uint32(o.Now().UnixNano())),
+	}
+	b.SetStoreHost(o.StoreHost)
+	b.stamp = stamp(o.Settings)
+	if err := b.open(dir, o); err != nil {
+		return nil, errors.Join(err, b.closeParts())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop = cancel
+	b.holds.start()
+	b.jobs.Go(func() { b.runJobs(ctx) })
+	return b, nil
+}
+
+func stamp(s *Settings) []byte {
+	var p message.Properties
+	p = p.Append(message.PropRegion, s.Region)
+	p = p.Append(message.PropTraceOn, fmt.Sprint(s.TraceOn))
+	return p.Append(message.PropCluster, s.Cluster)
+}
+
+func (b *Broker) open(dir string, o Options) (err error) {
+	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
+		return err
+	}
+	if b.db, err = kv.Open(filepath.Join(dir, "kv"), kv.Options{}); err != nil {
+		return err
+	}
+	if b.topics, err = openTopics(b.db, b.cfg, b.now, b.topicsChanged); err != nil {
+		return err
+	}
+	if b.groups, err = openGroups(b.db, b.cfg, b.now); err != nil {
+		return err
+	}
+	if b.offsets, err = openOffsets(b.db); err != nil {
+		return err
+	}
+	b.locks = newLocks(b.now)
+	b.clients, err = openClients(b)
+	return err
+}
+
+func (b *Broker) storeOptions(o Options) store.Options {
+	s := o.Settings
+	return store.Options{
+		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, QueueFileEntries: s.QueueFileEntries,
+		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush,
+		StoreHost: b.StoreHost, OnArrive: b.holds.arrived, Progress: o.Progress, Events: o.Events.Store,
+	}
+}
+
+func (b *Broker) topicsChanged(c TopicChange) {
+	if b.onTopics != nil {
+		b.onTopics(c)
+	}
+}
+
+// StoreHost returns the address that message ids name by default.
+func (b *Broker) StoreHost() netip.AddrPort { return *b.storeHost.Load() }
+
+// SetStoreHost sets the address that message ids name by default, once the
+// listener's port is known.
+func (b *Broker) SetStoreHost(a netip.AddrPort) { b.storeHost.Store(&a) }
+
+// Settings returns the broker's settings; the atomic ones may be changed.
+func (b *Broker) Settings() *Settings { return b.cfg }
+
+// Topics returns the table of topics.
+func (b *Broker) Topics() *Topics { return b.topics }
+
+// Groups returns the table of consumer groups.
+func (b *Broker) Groups() *Groups { return b.groups }
+
+// Offsets returns the committed offsets.
+func (b *Broker) Offsets() *Offsets { return b.offsets }
+
+// Clients returns the table of connected producers and consumers.
+func (b *Broker) Clients() *Clients { return b.clients }
+
+// Locks returns the queue locks of orderly consumers.
+func (b *Broker) Locks() *Locks { return b.locks }
+
+// Store returns the store, for reading.
+func (b *Broker) Store() *store.Store { return b.store }
+
+// Started returns when the broker was opened.
+func (b *Broker) Started() time.Time { return b.started }
+
+// Holds returns how many pulls are parked.
+func (b *Broker) Holds() int { return b.holds.Len() }
+
+// runJobs does what is due from time to time: saving offsets, forgetting
+// clients that went silent.
+func (b *Broker) runJobs(ctx context.Context) {
+	save := time.NewTicker(b.cfg.OffsetFlushEvery)
+	defer save.Stop()
+	scan := time.NewTicker(10 * time.Second)
+	defer scan.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-save.C:
+			if err := b.offsets.Flush(); err != nil {
+				b.events.Warn("committed offsets could not be saved; they are tried again", "error", err)
+			}
+		case <-scan.C:
+			b.clients.Expire(b.now())
+		}
+	}
+}
+
+// Close answers the parked pulls, saves what is to be saved and closes the
+// folder. It returns the errors of all of that; later calls return the same.
+func (b *Broker) Close() error {
+	b.closeOnce.Do(func() {
+		b.holds.close()
+		b.stop()
+		b.jobs.Wait()
+		b.closeErr = b.closeParts()
+	})
+	return b.closeErr
+}
+
+func (b *Broker) closeParts() error {
+	var errs []error
+	if b.offsets != nil {
+		errs = append(errs, b.offsets.Flush())
+	}
+	if b.store != nil {
+		errs = append(errs, b.store.Close())
+	}
+	if b.db != nil {
+		errs = append(errs, b.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// storeRefusal turns an error of the store into a refusal.
+func storeRefusal(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrNoSpace):
+		return fail(KindDiskFull, err, "the broker's disk is full; sends are refused until there is room, reads go on")
+	case errors.Is(err, store.ErrFailed):
+		return fail(KindUnavailable, err, "the broker takes no messages since a write to its disk failed; it must be restarted")
+	case errors.Is(err, store.ErrTooLarge), errors.Is(err, message.ErrTooLarge):
+		return fail(KindIllegalMessage, err, "the message is too large")
+	case errors.Is(err, store.ErrClosed):
+		return fail(KindUnavailable, nil, "the broker is shutting down")
+	}
+	return fail(KindSystem, err, "storing the message")
+}
+
+// illegal turns an error of encoding a message into a refusal.
+func illegal(err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return storeRefusal(err)
+}

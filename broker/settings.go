@@ -1,0 +1,56 @@
+package broker
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Settings are what an operator can set of a broker, in the units of Apache's
+// broker.conf. The plain fields are fixed once the broker is open; the atomic
+// ones may change while it runs.
+type Settings struct {
+	Name    string
+	Cluster string
+	ID      int64  // 0: the master
+	Region  string // told to clients with every answer to a send
+	TraceOn bool   // told to clients: whether to trace
+
+	StartAcceptSendAt  int64 // ms since 1970; sends before it are refused
+	DefaultTopicQueues int32 // queues of the topic that auto-created ones are modelled on
+	MaxHolds           int   // parked pulls at a time
+
+	// Flush modes, files and times of the store.
+	SyncFlush        bool
+	SegmentSize      int64 // bytes of a commit log file
+	QueueFileEntries int   // entries of a consume queue file
+	IndexSlots       int
+	IndexItems       int
+
+	MaxMessageSize   atomic.Int64 // bytes of a body
+	Permission       atomic.Int32 // of the whole broker: PermRead | PermWrite
+	AutoCreateTopic  atomic.Bool
+	AutoCreateGroup  atomic.Bool
+	LitePull         atomic.Bool
+	LongPolling      atomic.Bool
+	ShortPollingMs   atomic.Int64
+	PropertyFilter   atomic.Bool // SQL92 filters are allowed
+	OffsetFlushEvery time.Duration
+}
+
+// DefaultSettings returns Apache's defaults, except where docs/compatibility.md
+// says why not.
+func DefaultSettings() *Settings {
+	s := &Settings{
+		Name: "broker-a", Cluster: "DefaultCluster", Region: "DefaultRegion", TraceOn: true,
+		DefaultTopicQueues: 8, MaxHolds: 100_000, OffsetFlushEvery: 5 * time.Second,
+	}
+	s.MaxMessageSize.Store(4 << 20)
+	s.Permission.Store(int32(PermRead | PermWrite))
+	s.AutoCreateTopic.Store(true)
+	s.AutoCreateGroup.Store(true)
+	s.LitePull.Store(true)
+	s.LongPolling.Store(true)
+	s.ShortPollingMs.Store(1000)
+	s.PropertyFilter.Store(true)
+	return s
+}
