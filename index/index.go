@@ -1,50 +1,467 @@
 package index
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
 )
 
-// Options of Open. The zero value of a field means its default.
-type Options struct {
-	FS    vfs.FS
-	Slots int // default 5,000,000; Apache's maxHashSlotNum
-	Items int // default 20,000,000; Apache's maxIndexNum
-	Now   func() time.Time
-	// Unclean makes Open check every item of the newest file.
-	Unclean  bool
-	ReadOnly bool
-	Broken   func(*BrokenError)
+// allocateAhead is how many bytes of items get their place on the disk at once.
+const allocateAhead = 8 << 20
+
+// Index is the index files of one folder. Put, TruncateFrom, Drop and
+// DropBefore belong to one goroutine at a time; everything is safe beside them.
+type Index struct {
+	dir    string
+	o      Options
+	layout layout
+
+	failed atomic.Pointer[error]
+	syncMu sync.Mutex // held by Flush and by what closes files; taken first
+
+	// use is held for reading by searches: no mapping is closed and no item
+	// changed meanwhile. Taken before mu.
+	use sync.RWMutex
+
+	mu      sync.Mutex // guards what follows
+	files   []*file    // by name, oldest first
+	newName bool       // the folder needs a sync
+	closed  bool
 }
 
-// BrokenError names an index file that cannot be used.
-type BrokenError struct {
-	File string
-	Err  error
+// file is one index file. Only the newest may be open and mapped, and those
+// that were the newest until the last flush.
+type file struct {
+	name      string
+	path      string
+	head      head // as of the last Put
+	f         vfs.File
+	m         vfs.Mapping
+	b         []byte // the mapping's bytes, nil if not mapped
+	allocated int64  // bytes from the start that have a place on the disk
+	dirty     bool   // the mapping has what is not durable
+	unsynced  bool   // the file has (length, places, writes)
 }
 
-func (e *BrokenError) Error() string { return "index: " + e.File + ": " + e.Err.Error() }
-func (e *BrokenError) Unwrap() error { return e.Err }
-
-// Index is the index files of one folder.
-type Index struct{}
-
-func Open(dir string, o Options) (*Index, error) { panic("soon") }
-
-// Put adds a complete key (TOPIC#k). Dispatcher only.
-func (x *Index) Put(key []byte, pos message.Position, storeTime int64) error { panic("soon") }
-
-// Find returns at most max positions of records whose key may be this one, with
-// store times from begin to end (ms, both included), ascending.
-func (x *Index) Find(key []byte, begin, end int64, max int) ([]message.Position, error) {
-	panic("soon")
+// Open lists the files of the folder, which need not exist, and reads their
+// headers. It maps nothing: that waits for the first Put.
+func Open(dir string, o Options) (*Index, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	x := &Index{dir: dir, o: o, layout: layout{int64(o.Slots), int64(o.Items)}}
+	list, err := o.FS.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("index: list the files: %w", err)
+	}
+	for _, e := range list {
+		if e.IsDir() || !isName(e.Name()) {
+			continue
+		}
+		f := &file{name: e.Name(), path: filepath.Join(dir, e.Name())}
+		if err := x.readHead(f); err != nil {
+			o.Broken(&BrokenError{File: f.path, Err: err})
+			continue
+		}
+		x.files = append(x.files, f)
+	}
+	return x, nil
 }
-func (x *Index) Last() (message.Position, int64)         { panic("soon") } // newest record's position and store time
-func (x *Index) TruncateFrom(pos message.Position) error { panic("soon") }
-func (x *Index) DropBefore(min message.Position) error   { panic("soon") }
-func (x *Index) Flush() error                            { panic("soon") }
-func (x *Index) Drop(file string) error                  { panic("soon") }
-func (x *Index) Failed() error                           { panic("soon") }
-func (x *Index) Close() error                            { panic("soon") }
+
+const nameLen = 17 // yyyyMMddHHmmssSSS
+
+func isName(s string) bool {
+	return len(s) == nameLen && strings.Trim(s, "0123456789") == ""
+}
+
+func (x *Index) readHead(f *file) (err error) {
+	file, err := x.o.FS.Open(f.path, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	size, err := file.Size()
+	if err != nil {
+		return err
+	}
+	if size != x.layout.size() {
+		return fmt.Errorf("has %d bytes, not the %d of %d slots and %d items; if it was written with others, set maxHashSlotNum and maxIndexNum to them; if a crash cut it short, remove it",
+			size, x.layout.size(), x.layout.slots, x.layout.items)
+	}
+	var b [headSize]byte
+	if err := readFull(file, b[:], 0); err != nil {
+		return err
+	}
+	f.head = getHead(b[:])
+	h := &f.head
+	if h.count < 1 || h.count > x.layout.items || h.slotsUsed < 0 || h.slotsUsed > x.layout.slots || h.beginPos < 0 || h.endPos < 0 {
+		return fmt.Errorf("its header is damaged (%d items, %d slots in use, positions %d to %d)", h.count-1, h.slotsUsed, h.beginPos, h.endPos)
+	}
+	return nil
+}
+
+func readFull(r io.ReaderAt, b []byte, at int64) error {
+	n, err := r.ReadAt(b, at)
+	if n == len(b) {
+		return nil
+	}
+	return err
+}
+
+// Last returns the position and the store time of the newest record with a key,
+// or NoPosition and 0 if there is none.
+func (x *Index) Last() (message.Position, int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range slices.Backward(x.files) {
+		if f.head.count > 1 {
+			return f.head.endPos, f.head.endTime
+		}
+	}
+	return message.NoPosition, 0
+}
+
+// Put adds a key of the record. The key is complete: TOPIC#key. Positions must
+// not go down; a position below the last one is ignored, because its keys are
+// there. Searches find the key when Put returns; it is durable after a Flush.
+func (x *Index) Put(key []byte, pos message.Position, storeTime int64) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f, err := x.newestLocked()
+	if err != nil {
+		return err
+	}
+	if f != nil && f.head.count > 1 && pos < f.head.endPos {
+		return nil
+	}
+	if f == nil || f.head.count >= x.layout.items || f.b == nil || x.layout.itemPlace(f.head.count+1) > f.allocated {
+		if f, err = x.makeRoomLocked(f); err != nil {
+			return err
+		}
+		if f.head.count > 1 && pos < f.head.endPos {
+			return nil
+		}
+	}
+	if err := x.layout.put(f, hashOf(key), pos, storeTime); err != nil {
+		return x.fail(fmt.Errorf("write %s: %w", f.path, err))
+	}
+	f.dirty = true
+	return nil
+}
+
+func (x *Index) newestLocked() (*file, error) {
+	if x.closed {
+		return nil, ErrClosed
+	}
+	if x.o.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	if err := x.Failed(); err != nil {
+		return nil, err
+	}
+	if len(x.files) == 0 {
+		return nil, nil
+	}
+	return x.files[len(x.files)-1], nil
+}
+
+// put writes one item and what leads to it, in the mapping.
+func (l layout) put(f *file, hash int32, pos message.Position, storeTime int64) error {
+	h := f.head
+	if h.count <= 1 {
+		h.beginTime, h.beginPos = storeTime, pos
+	}
+	it := item{hash: hash, pos: pos, secs: secsAfter(h.beginTime, storeTime)}
+	b := f.b
+	err := vfs.Guard(func() error {
+		slot := b[l.slotPlace(int64(hash)%l.slots):]
+		prev := getSlot(slot)
+		if prev <= 0 || int64(prev) >= h.count {
+			prev = 0
+			h.slotsUsed++
+		}
+		it.prev = prev
+		putItem(b[l.itemPlace(h.count):], it)
+		putSlot(slot, int32(h.count))
+		h.count++
+		h.endTime, h.endPos = storeTime, pos
+		putHead(b, h)
+		return nil
+	})
+	if err == nil {
+		f.head = h
+	}
+	return err
+}
+
+// makeRoomLocked returns the file for the next item, mapped and with a place
+// on the disk for it: f, or a new one if f is full or nil.
+func (x *Index) makeRoomLocked(f *file) (*file, error) {
+	if f == nil || f.head.count >= x.layout.items {
+		var err error
+		if f, err = x.createLocked(f); err != nil {
+			return nil, x.roomError(err)
+		}
+	}
+	if f.f == nil {
+		file, err := x.o.FS.Open(f.path, true)
+		if err != nil {
+			return nil, x.roomError(err)
+		}
+		f.f = file
+	}
+	if end := x.layout.itemPlace(f.head.count + 1); f.allocated < end {
+		// The slots at first, and more items than are needed now.
+		ahead := min(x.layout.size(), end+allocateAhead)
+		if err := f.f.Allocate(f.allocated, ahead-f.allocated); err != nil {
+			return nil, x.roomError(fmt.Errorf("allocate %s: %w", f.path, err))
+		}
+		f.allocated, f.unsynced = ahead, true
+	}
+	if f.b == nil {
+		m, err := f.f.Map(x.layout.size(), true)
+		if err != nil {
+			return nil, x.roomError(fmt.Errorf("map %s: %w", f.path, err))
+		}
+		f.m, f.b = m, m.Bytes()
+	}
+	return f, nil
+}
+
+func (x *Index) roomError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return fmt.Errorf("index: make room for a key: %w", err)
+}
+
+// createLocked adds a file behind the last one, which is full or nil. It is
+// made beside the folder and moved in when it has its length durably: a short
+// file in the folder is never ours.
+func (x *Index) createLocked(last *file) (*file, error) {
+	f := &file{head: head{count: 1}}
+	if last != nil {
+		f.head.beginTime, f.head.endTime = last.head.endTime, last.head.endTime
+		f.head.beginPos, f.head.endPos = last.head.endPos, last.head.endPos
+	}
+	tmp := x.dir + ".new"
+	if err := x.o.FS.MkdirAll(x.dir); err != nil {
+		return nil, err
+	}
+	if err := x.o.FS.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	file, err := x.o.FS.Create(tmp)
+	if err != nil {
+		return nil, err
+	}
+	ahead := min(x.layout.size(), x.layout.itemPlace(1)+allocateAhead)
+	if err = file.Truncate(x.layout.size()); err == nil {
+		err = file.Allocate(0, ahead)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		f.name, err = x.freeName(last)
+		f.path = filepath.Join(x.dir, f.name)
+	}
+	if err == nil {
+		err = x.o.FS.Rename(tmp, f.path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close(), x.o.FS.Remove(tmp))
+	}
+	f.f, f.allocated = file, ahead
+	x.files = append(x.files, f)
+	x.newName = true
+	return f, nil
+}
+
+// freeName returns a name behind the last file's that no broken file has.
+func (x *Index) freeName(last *file) (string, error) {
+	for {
+		name := x.nextName(last)
+		_, err := x.o.FS.Stat(filepath.Join(x.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return name, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		last = &file{name: name}
+	}
+}
+
+// nextName is the time of now, moved behind the last file's if need be: files
+// are read in the order of their names.
+func (x *Index) nextName(last *file) string {
+	name := timeName(x.o.Now())
+	if last == nil || name > last.name {
+		return name
+	}
+	t, err := time.Parse("20060102150405", last.name[:14])
+	if err != nil {
+		// Not a time, but 17 digits: keep the order.
+		return incremented(last.name)
+	}
+	var ms int
+	for _, c := range last.name[14:] {
+		ms = ms*10 + int(c-'0')
+	}
+	return timeName(t.Add(time.Duration(ms+1) * time.Millisecond))
+}
+
+func timeName(t time.Time) string {
+	return t.Format("20060102150405") + fmt.Sprintf("%03d", t.Nanosecond()/int(time.Millisecond))
+}
+
+func incremented(digits string) string {
+	b := []byte(digits)
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i]++; b[i] <= '9' {
+			break
+		}
+		b[i] = '0'
+	}
+	return string(b)
+}
+
+// Flush makes durable what was put before the call, and closes files that are
+// full. An error of it is sticky. Put goes on meanwhile.
+func (x *Index) Flush() error {
+	x.syncMu.Lock()
+	defer x.syncMu.Unlock()
+	return x.flush()
+}
+
+// flush is Flush with syncMu held.
+func (x *Index) flush() error {
+	if err := x.Failed(); err != nil {
+		return err
+	}
+	type job struct {
+		f      *file
+		m      vfs.Mapping // nil if nothing was put
+		file   vfs.File    // nil if closed
+		sync   bool
+		retire bool
+	}
+	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return ErrClosed
+	}
+	var jobs []job
+	for i, f := range x.files {
+		retire := i < len(x.files)-1 && f.f != nil
+		if f.dirty || f.unsynced || retire {
+			j := job{f: f, file: f.f, sync: f.unsynced, retire: retire}
+			if f.dirty {
+				j.m = f.m
+			}
+			jobs = append(jobs, j)
+		}
+		f.dirty, f.unsynced = false, false
+	}
+	newName := x.newName
+	x.newName = false
+	x.mu.Unlock()
+
+	var err error
+	for _, j := range jobs {
+		if j.m != nil {
+			err = j.m.Sync()
+		}
+		if j.sync && err == nil {
+			err = x.syncFile(j.f.path, j.file)
+		}
+		if err == nil && j.retire {
+			x.use.Lock()
+			err = j.f.close()
+			x.use.Unlock()
+		}
+		if err != nil {
+			return x.fail(fmt.Errorf("sync %s: %w", j.f.path, err))
+		}
+	}
+	if newName {
+		if err = x.o.FS.SyncDir(x.dir); err == nil {
+			err = x.o.FS.SyncDir(filepath.Dir(x.dir))
+		}
+		if err != nil {
+			return x.fail(fmt.Errorf("sync folder %s: %w", x.dir, err))
+		}
+	}
+	return nil
+}
+
+// syncFile syncs the file itself, which may be closed.
+func (x *Index) syncFile(path string, file vfs.File) error {
+	if file != nil {
+		return file.Sync()
+	}
+	file, err := x.o.FS.Open(path, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// close closes the mapping and the file. use is held.
+func (f *file) close() error {
+	var err error
+	if f.m != nil {
+		err = f.m.Close()
+	}
+	if f.f != nil {
+		err = errors.Join(err, f.f.Close())
+	}
+	f.m, f.b, f.f, f.allocated = nil, nil, nil, 0
+	return err
+}
+
+// Failed returns the sticky failure, which wraps ErrFailed, or nil.
+func (x *Index) Failed() error {
+	if err := x.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (x *Index) fail(err error) error {
+	err = fmt.Errorf("%w: %w", ErrFailed, err)
+	x.failed.CompareAndSwap(nil, &err)
+	return x.Failed()
+}
+
+// Close flushes and closes the files. A second call does nothing.
+func (x *Index) Close() error {
+	x.syncMu.Lock()
+	defer x.syncMu.Unlock()
+	err := x.flush()
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	x.use.Lock()
+	defer x.use.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.closed = true
+	for _, f := range x.files {
+		err = errors.Join(err, f.close())
+	}
+	return err
+}

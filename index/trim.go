@@ -1,0 +1,291 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+)
+
+// TruncateFrom removes the items of records at or behind the position, whether
+// they are whole or half written: below it everything must have been durable,
+// above it nothing is believed, neither links nor the header. It is for the
+// time between Open and the first Put. What it did is durable after the next
+// Flush; a crash before that leaves the same work to do.
+func (x *Index) TruncateFrom(pos message.Position) error {
+	return x.change(func() error {
+		for len(x.files) > 0 {
+			f := x.files[len(x.files)-1]
+			left, err := x.truncate(f, pos)
+			if err != nil {
+				return err
+			}
+			if left > 1 {
+				return nil
+			}
+			if err := x.removeLocked(len(x.files) - 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// change runs fn with everything locked and no file mapped.
+func (x *Index) change(fn func() error) error {
+	x.syncMu.Lock()
+	defer x.syncMu.Unlock()
+	x.use.Lock()
+	defer x.use.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, err := x.newestLocked(); err != nil {
+		return err
+	}
+	return fn()
+}
+
+// truncate cuts one file and returns its count.
+func (x *Index) truncate(f *file, pos message.Position) (left int64, err error) {
+	if f.f != nil {
+		// What was written through the mapping stays in the file; its sync is due.
+		f.unsynced = f.unsynced || f.dirty
+		f.dirty = false
+		if err := f.close(); err != nil {
+			return 0, x.fail(fmt.Errorf("close %s: %w", f.path, err))
+		}
+	}
+	file, err := x.o.FS.Open(f.path, true)
+	if err != nil {
+		return 0, fmt.Errorf("index: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	c := cutter{l: x.layout, f: file, pos: pos}
+	if c.keep, err = c.search(); err != nil || c.keep <= 1 {
+		return c.keep, wrap(f, err)
+	}
+	if err := c.repairSlots(); err != nil {
+		return 0, wrap(f, err)
+	}
+	h, err := c.header(f.head)
+	if err != nil {
+		return 0, wrap(f, err)
+	}
+	f.head = h
+	f.unsynced = true
+	return c.keep, nil
+}
+
+func wrap(f *file, err error) error {
+	if err != nil {
+		return fmt.Errorf("index: cut %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// cutter cuts a file in front of item keep.
+type cutter struct {
+	l         layout
+	f         vfs.File
+	pos       message.Position
+	keep      int64
+	slotsUsed int64
+}
+
+func (c *cutter) item(n int64) (item, error) {
+	var b [itemSize]byte
+	err := readFull(c.f, b[:], c.l.itemPlace(n))
+	return getItem(b[:]), err
+}
+
+// search returns the number of the first item that does not count. Durable
+// items are the first of the file and ascend by position; behind them is what
+// was put later, or zeros.
+func (c *cutter) search() (int64, error) {
+	lo, hi := int64(1), c.l.items
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		it, err := c.item(mid)
+		if err != nil {
+			return 0, err
+		}
+		if it.pos >= 0 && it.pos < c.pos && (it.pos > 0 || it.hash != 0) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, nil
+}
+
+// repairSlots leads every slot to its newest item that is kept, counts the
+// slots in use, and zeroes the items behind: left there, an item of this life
+// could be taken for one of the next.
+func (c *cutter) repairSlots() error {
+	// lost are slots whose way down is not on the disk.
+	lost := make(map[int64]bool)
+	const per = 1 << 14
+	raw := make([]byte, per*slotSize)
+	for s := int64(0); s < c.l.slots; s += per {
+		b := raw[:min(per, c.l.slots-s)*slotSize]
+		if err := readFull(c.f, b, c.l.slotPlace(s)); err != nil {
+			return err
+		}
+		changed := false
+		for i := 0; i < len(b); i += slotSize {
+			n := int64(getSlot(b[i:]))
+			slot := s + int64(i/slotSize)
+			if n < 0 || n >= c.keep {
+				down, ok, err := c.down(slot, n)
+				if err != nil {
+					return err
+				}
+				if !ok {
+					lost[slot] = true
+				}
+				putSlot(b[i:], int32(down))
+				changed, n = true, down
+			}
+			if n != 0 {
+				c.slotsUsed++
+			}
+		}
+		if changed {
+			if _, err := c.f.WriteAt(b, c.l.slotPlace(s)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.findLost(lost); err != nil {
+		return err
+	}
+	return c.zeroItems()
+}
+
+// down follows a slot's chain to an item that is kept. It is not ok if the
+// chain is broken: the item was not written, or is not of the slot.
+func (c *cutter) down(slot, n int64) (int64, bool, error) {
+	for n >= c.keep {
+		if n >= c.l.items {
+			return 0, false, nil
+		}
+		it, err := c.item(n)
+		if err != nil {
+			return 0, false, err
+		}
+		if it.pos < c.pos || it.hash < 0 || int64(it.hash)%c.l.slots != slot || int64(it.prev) >= n {
+			return 0, false, nil
+		}
+		n = int64(it.prev)
+	}
+	return max(n, 0), n >= 0, nil
+}
+
+// findLost goes through the items that are kept, newest first, for the slots
+// that nothing leads to.
+func (c *cutter) findLost(lost map[int64]bool) error {
+	const per = 1 << 13
+	raw := make([]byte, per*itemSize)
+	for end := c.keep; end > 1 && len(lost) > 0; {
+		from := max(1, end-per)
+		b := raw[:(end-from)*itemSize]
+		if err := readFull(c.f, b, c.l.itemPlace(from)); err != nil {
+			return err
+		}
+		for n := end - 1; n >= from; n-- {
+			it := getItem(b[(n-from)*itemSize:])
+			slot := int64(it.hash) % c.l.slots
+			if !lost[slot] {
+				continue
+			}
+			delete(lost, slot)
+			var s [slotSize]byte
+			putSlot(s[:], int32(n))
+			if _, err := c.f.WriteAt(s[:], c.l.slotPlace(slot)); err != nil {
+				return err
+			}
+			c.slotsUsed++
+		}
+		end = from
+	}
+	return nil
+}
+
+// zeroItems makes everything from item keep on zero. Cutting the file short and
+// lengthening it again leaves a hole there, and writes nothing.
+func (c *cutter) zeroItems() error {
+	if err := c.f.Truncate(c.l.itemPlace(c.keep)); err != nil {
+		return err
+	}
+	return c.f.Truncate(c.l.size())
+}
+
+// header writes the header of what is kept. The end's time is known to the
+// second alone, unless the old header ended with the same record.
+func (c *cutter) header(old head) (head, error) {
+	first, err := c.item(1)
+	if err != nil {
+		return head{}, err
+	}
+	last, err := c.item(c.keep - 1)
+	if err != nil {
+		return head{}, err
+	}
+	h := old
+	h.beginPos, h.slotsUsed, h.count = first.pos, c.slotsUsed, c.keep
+	if old.endPos != last.pos || old.count != c.keep {
+		h.endPos, h.endTime = last.pos, old.beginTime+int64(last.secs)*1000+999
+	}
+	var b [headSize]byte
+	putHead(b[:], h)
+	_, err = c.f.WriteAt(b[:], 0)
+	return h, err
+}
+
+// DropBefore removes the files whose records are all below the position; the
+// newest stays.
+func (x *Index) DropBefore(pos message.Position) error {
+	return x.change(func() error {
+		for len(x.files) > 1 && x.files[0].head.endPos < pos {
+			if err := x.removeLocked(0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Drop removes one file by its path, as a BrokenError names it, durably.
+func (x *Index) Drop(path string) error {
+	return x.change(func() error {
+		i := slices.IndexFunc(x.files, func(f *file) bool { return f.path == path })
+		if i >= 0 {
+			if err := x.removeLocked(i); err != nil {
+				return err
+			}
+		} else if err := x.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("index: remove %s: %w", path, err)
+		}
+		if err := x.o.FS.SyncDir(x.dir); err != nil {
+			return x.fail(fmt.Errorf("sync folder %s: %w", x.dir, err))
+		}
+		return nil
+	})
+}
+
+// removeLocked removes a file; the name is gone durably after the next Flush.
+func (x *Index) removeLocked(i int) error {
+	f := x.files[i]
+	if err := f.close(); err != nil {
+		return x.fail(fmt.Errorf("close %s: %w", f.path, err))
+	}
+	if err := x.o.FS.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("index: remove %s: %w", f.path, err)
+	}
+	x.files = slices.Delete(x.files, i, i+1)
+	x.newName = true
+	return nil
+}
