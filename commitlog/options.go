@@ -84,7 +84,9 @@ type Events struct {
 	// Recovered: Recover is done.
 	Recovered func(Recovery)
 	// Damaged: the bytes between the two positions hold no record that can be
-	// believed; good records stand behind them, or the log ends there.
+	// believed, and good records stand behind them. Also told: a tail that is
+	// cut though the log was closed in order, and a file behind the end that
+	// was removed without a good record in it. err is a *CorruptError.
 	Damaged func(file string, from, to message.Position, err error)
 	// Ignored: a file in the folder that is not a segment was left alone.
 	Ignored func(file string, why string)

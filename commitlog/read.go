@@ -1,0 +1,214 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+)
+
+// Read appends the size bytes at pos to dst. They must lie in one segment and
+// before Max, else ErrNotFound. Bytes near the end are copied from a mapping,
+// others are read from the file, of which only a bounded number runs at once.
+func (l *Log) Read(pos message.Position, size int, dst []byte) ([]byte, error) {
+	var c cursor
+	out, err := l.read(&c, int64(pos), size, dst)
+	c.done(l)
+	return out, err
+}
+
+// ReadMany appends the bytes of all spans to dst, in order, and stops before
+// the first that would make dst longer than limit (0 for no limit) or that
+// cannot be read; n says how many were read. The error is that of span n.
+func (l *Log) ReadMany(spans []Span, limit int, dst []byte) (out []byte, n int, err error) {
+	var c cursor
+	defer c.done(l)
+	for _, s := range spans {
+		if limit > 0 && len(dst)+int(s.Size) > limit {
+			break
+		}
+		if dst, err = l.read(&c, int64(s.Position), int(s.Size), dst); err != nil {
+			break
+		}
+		n++
+	}
+	return dst, n, err
+}
+
+// cursor keeps the segment of the last read, so that neighbours cost no lookup.
+// A window or a file ref is held while seg is set.
+type cursor struct {
+	seg *segment
+	w   *window // nil: the file is used
+}
+
+func (c *cursor) done(l *Log) {
+	if c.seg == nil {
+		return
+	}
+	if c.w == nil {
+		c.seg.release()
+	} else if err := c.w.release(); err != nil {
+		l.fail(fmt.Errorf("commitlog: unmap %s: %w", c.seg.name, err))
+	}
+	*c = cursor{}
+}
+
+// seek makes c hold what is needed to read at pos.
+func (l *Log) seek(c *cursor, pos int64) error {
+	if c.seg != nil && pos >= c.seg.base && pos < c.seg.end() {
+		return nil
+	}
+	c.done(l)
+	for {
+		segs := *l.segs.Load()
+		i := find(segs, pos)
+		if i < 0 {
+			return fmt.Errorf("%w: no segment holds %d", ErrNotFound, pos)
+		}
+		s := segs[i]
+		if pos >= l.end.Load()-l.o.HotWindow {
+			w, err := l.windowOf(s)
+			if err != nil {
+				return err
+			}
+			if w != nil {
+				c.seg, c.w = s, w
+				return nil
+			}
+		}
+		if s.acquire() {
+			c.seg = s
+			return nil
+		}
+		if l.gone.Load() {
+			return ErrClosed
+		}
+		// Dropped meanwhile: the list says so now.
+	}
+}
+
+// windowOf returns the segment's mapping with a ref on it, or nil if it has
+// none and is not to have one.
+func (l *Log) windowOf(s *segment) (*window, error) {
+	if w := s.window.Load(); w != nil && w.acquire() {
+		return w, nil
+	}
+	l.mapMu.Lock()
+	defer l.mapMu.Unlock()
+	if s.base < l.hotBase || !s.acquire() {
+		return nil, nil
+	}
+	defer s.release()
+	w, err := s.mapLocked()
+	if w == nil || err != nil || !w.acquire() {
+		return nil, err
+	}
+	return w, nil
+}
+
+// unmapCold unmaps the segments that are no longer among the newest.
+func (l *Log) unmapCold(segs []*segment) {
+	l.mapMu.Lock()
+	defer l.mapMu.Unlock()
+	for i := len(segs) - 1 - l.o.MaxMappings; i >= 0 && segs[i].window.Load() != nil; i-- {
+		if err := segs[i].unmap(); err != nil {
+			l.fail(fmt.Errorf("commitlog: unmap %s: %w", segs[i].name, err))
+		}
+	}
+}
+
+func (l *Log) read(c *cursor, pos int64, size int, dst []byte) ([]byte, error) {
+	if l.gone.Load() {
+		return dst, ErrClosed
+	}
+	if end := l.end.Load(); pos < 0 || size < 0 || pos > end || int64(size) > end-pos {
+		return dst, fmt.Errorf("%w: %d bytes at %d, the log ends at %d", ErrNotFound, size, pos, end)
+	}
+	if size == 0 {
+		return dst, nil
+	}
+	if err := l.seek(c, pos); err != nil {
+		return dst, err
+	}
+	off := pos - c.seg.base
+	if int64(size) > c.seg.size-off {
+		return dst, fmt.Errorf("%w: %d bytes at %d cross the end of %s", ErrNotFound, size, pos, c.seg.name)
+	}
+	n := len(dst)
+	out := slices.Grow(dst, size)[:n+size]
+	var err error
+	if c.w != nil {
+		err = vfs.Copy(out[n:], c.w.data[off:off+int64(size)])
+	} else {
+		err = l.pread(c.seg, out[n:], off)
+	}
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// pread reads from the file, waiting for its turn.
+func (l *Log) pread(s *segment, p []byte, off int64) error {
+	l.cold <- struct{}{}
+	defer func() { <-l.cold }()
+	f, err := s.open()
+	if err != nil {
+		return err
+	}
+	switch n, err := f.ReadAt(p, off); {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return &CorruptError{File: s.name, Offset: off + int64(n), Err: errors.New("the file ends there; it was cut short")}
+	default:
+		return fmt.Errorf("commitlog: read %d bytes at %d: %w", len(p), s.base+off, err)
+	}
+}
+
+// Record reads, checks and returns a copy of the record at pos. CorruptError
+// if there is none or it is damaged.
+func (l *Log) Record(pos message.Position) (message.View, error) {
+	var c cursor
+	defer c.done(l)
+	head, err := l.read(&c, int64(pos), message.BlankSize, make([]byte, 0, message.BlankSize))
+	if err != nil {
+		return nil, err
+	}
+	corrupt := func(err error) error {
+		return &CorruptError{File: c.seg.name, Offset: int64(pos) - c.seg.base, Err: err}
+	}
+	size, _, _ := message.PeekSize(head)
+	if size < message.BlankSize || size > l.o.MaxRecord {
+		return nil, corrupt(fmt.Errorf("no record: it would be %d bytes long", size))
+	}
+	b, err := l.read(&c, int64(pos), size, nil)
+	if errors.Is(err, ErrNotFound) {
+		return nil, corrupt(fmt.Errorf("no record: it would be %d bytes long and end outside of the segment or the log", size))
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := checkRecord(b, int64(pos))
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	return v, nil
+}
+
+// checkRecord returns the record that b starts with if it may be believed:
+// its lengths fit, it says itself that it stands at pos, its body is whole.
+func checkRecord(b []byte, pos int64) (message.View, error) {
+	v, err := message.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	if v.Position() != position(pos) {
+		return nil, fmt.Errorf("the record there says that it stands at position %d, not %d", v.Position(), pos)
+	}
+	return v, v.VerifyBody()
+}
