@@ -81,10 +81,11 @@ func (t *Table) releaseIdle() {
 }
 
 // relieve writes out the oldest dirty queues, without an fsync, and takes their
-// buffers, until there is room for more. No lock is held.
-func (t *Table) relieve() error {
+// buffers, until there is room for so many bytes more, and a quarter of all.
+// No lock is held.
+func (t *Table) relieve(more int64) error {
 	goal := t.o.BufferBytes * 3 / 4
-	for waited := false; t.buffered.Load() > goal; {
+	for waited := false; t.buffered.Load()+more > goal; {
 		t.dirtyMu.Lock()
 		var q *Queue
 		if t.spilled < len(t.dirty) {
@@ -94,6 +95,9 @@ func (t *Table) relieve() error {
 		t.dirtyMu.Unlock()
 		if q != nil {
 			if err := q.spill(); err != nil {
+				t.dirtyMu.Lock()
+				t.spilled = 0 // it is to be tried again
+				t.dirtyMu.Unlock()
 				return err
 			}
 			continue

@@ -217,14 +217,19 @@ func (q *Queue) makeRoom(full bool) error {
 	case size == 0:
 		more = 4 * EntrySize
 	case size >= fullBuffer:
-		more = size
+		more = min(size, 1<<20)
 	case size+more > fullBuffer:
 		more = fullBuffer - size
 	}
 	if q.t.buffered.Load()+int64(more) > q.t.o.BufferBytes {
-		if err := q.t.relieve(); err != nil && isNoSpace(err) {
+		err := q.t.relieve(int64(more))
+		if err == nil && q.t.buffered.Load()+int64(more) > q.t.o.BufferBytes {
+			err = werr
+		}
+		if err != nil && isNoSpace(err) {
 			return fmt.Errorf("%w: %w; %d bytes of queue entries wait in memory, free some space", ErrNoSpace, err, q.t.buffered.Load())
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -169,9 +169,11 @@ func TestReopen(t *testing.T) {
 // A snapshot that does not fit must not be believed.
 func TestSnapshotRefused(t *testing.T) {
 	cases := map[string]func(t *testing.T, dir string, o *Options){
-		"stamp":     func(t *testing.T, dir string, o *Options) { o.Stamp = "other" },
-		"no stamp":  func(t *testing.T, dir string, o *Options) { o.Stamp = "" },
-		"new topic": func(t *testing.T, dir string, o *Options) { os.MkdirAll(filepath.Join(dir, "consumequeue/new/0"), 0o755) },
+		"stamp":    func(t *testing.T, dir string, o *Options) { o.Stamp = "other" },
+		"no stamp": func(t *testing.T, dir string, o *Options) { o.Stamp = "" },
+		"new topic": func(t *testing.T, dir string, o *Options) {
+			os.MkdirAll(filepath.Join(dir, "consumequeue/new/0"), 0o755)
+		},
 		"topic removed": func(t *testing.T, dir string, o *Options) {
 			os.RemoveAll(filepath.Join(dir, "consumequeue/gone"))
 		},
