@@ -5,8 +5,11 @@ import "unicode/utf8"
 // JavaHash returns what Java's String.hashCode gives for the UTF-8 text: the
 // polynomial in 31 over UTF-16 units, wrapped to 32 bits. Bytes that are not
 // UTF-8 count as U+FFFD, as Java decodes them.
-func JavaHash[T ~string | ~[]byte](text T) int32 {
-	var h int32
+func JavaHash[T ~string | ~[]byte](text T) int32 { return ExtendHash(0, text) }
+
+// ExtendHash returns the JavaHash of a text that begins with what has the hash
+// h and ends with text.
+func ExtendHash[T ~string | ~[]byte](h int32, text T) int32 {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		if c >= utf8.RuneSelf {
