@@ -78,9 +78,11 @@ func putItem(b []byte, it item) {
 	binary.BigEndian.PutUint32(b[16:], uint32(it.prev))
 }
 
-// hashOf is the absolute value of Java's hash, and 0 for the one that has none.
-func hashOf(key []byte) int32 {
-	h := message.JavaHash(key)
+// hashOf is what an item keeps of a key.
+func hashOf(key []byte) int32 { return itemHash(message.JavaHash(key)) }
+
+// itemHash is the absolute value of Java's hash, and 0 for the one that has none.
+func itemHash(h int32) int32 {
 	if h == math.MinInt32 {
 		return 0
 	}

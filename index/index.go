@@ -137,6 +137,11 @@ func (x *Index) Last() (message.Position, int64) {
 // not go down; a position below the last one is ignored, because its keys are
 // there. Searches find the key when Put returns; it is durable after a Flush.
 func (x *Index) Put(key []byte, pos message.Position, storeTime int64) error {
+	return x.PutHash(message.JavaHash(key), pos, storeTime)
+}
+
+// PutHash is Put with the message.JavaHash of the key.
+func (x *Index) PutHash(hash int32, pos message.Position, storeTime int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	f, err := x.newestLocked()
@@ -154,7 +159,7 @@ func (x *Index) Put(key []byte, pos message.Position, storeTime int64) error {
 			return nil
 		}
 	}
-	if err := x.layout.put(f, hashOf(key), pos, storeTime); err != nil {
+	if err := x.layout.put(f, itemHash(hash), pos, storeTime); err != nil {
 		return x.fail(fmt.Errorf("write %s: %w", f.path, err))
 	}
 	f.dirty = true
