@@ -243,8 +243,11 @@ func (l *Log) publishLocked() message.Position {
 // are no longer near the end.
 func (l *Log) rollLocked(n int) {
 	old := *l.segs.Load()
-	segs := append(append(make([]*segment, 0, len(old)+n), old...), l.room.take(n)...)
-	l.setSegmentsLocked(segs)
+	segs := append(make([]*segment, 0, len(old)+n), old...)
+	l.room.take(n, func(made []*segment) {
+		segs = append(segs, made...)
+		l.setSegmentsLocked(segs)
+	})
 	l.unmapCold(segs)
 	if l.o.Events.Rolled != nil {
 		l.o.Events.Rolled(position(segs[len(segs)-1].base))

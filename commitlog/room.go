@@ -81,14 +81,14 @@ func (r *room) reserveLocked(l *Log, s *segment, to int64) error {
 	return err
 }
 
-// take hands over the first n segments made ahead.
-func (r *room) take(n int) []*segment {
+// take hands over the first n segments made ahead. publish puts them into the
+// list before the goroutine can look at it again and make them twice.
+func (r *room) take(n int, publish func(made []*segment)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := r.ahead[:n:n]
+	publish(r.ahead[:n:n])
 	r.ahead = append([]*segment(nil), r.ahead[n:]...)
 	r.made.Store(int32(len(r.ahead)))
-	return out
 }
 
 // roomMaker is the goroutine that makes room ahead. A full disk is not its
