@@ -3,8 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/merlinmq/merlin/commitlog"
+	"github.com/merlinmq/merlin/consumequeue"
 )
 
 // Errors that callers tell apart. They come wrapped with what failed.
@@ -18,8 +20,6 @@ var (
 	ErrFormat = errors.New("store: the folder has a newer format")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("store: closed")
-	// ErrReadOnly is returned by what would write, when the store is read-only.
-	ErrReadOnly = errors.New("store: opened read-only")
 	// ErrFailed is sticky: a write or an fsync failed; until the folder is
 	// opened anew, nothing is stored any more. Reads go on.
 	ErrFailed = errors.New("store: takes no messages after a failed write or flush")
@@ -48,3 +48,9 @@ func (e *RecordError) Error() string {
 
 // Unwrap returns the cause.
 func (e *RecordError) Unwrap() error { return e.Err }
+
+// isNoSpace tells whether the disk, or the user's share of it, is full.
+func isNoSpace(err error) bool {
+	return errors.Is(err, ErrNoSpace) || errors.Is(err, consumequeue.ErrNoSpace) ||
+		errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/merlinmq/merlin/consumequeue"
+	"github.com/merlinmq/merlin/message"
+)
+
+// dispatchChunk is how many messages are put into the views at a time: what a
+// delete or a checkpoint waits for at most.
+const dispatchChunk = 512
+
+// runDispatcher takes what appends hand over and puts it into the views, in
+// log order. With SyncFlush it keeps back what is not fsynced yet.
+func (s *Store) runDispatcher() {
+	defer close(s.dispatcherDone)
+	defer s.wakeWaiters(true)
+	var items []dispatch
+	for {
+		if items = s.pending.take(items); items == nil {
+			return
+		}
+		for rest := items; len(rest) > 0; {
+			n := s.visiblePrefix(rest)
+			if n == 0 {
+				break
+			}
+			s.dispatchSome(rest[:n])
+			rest = rest[n:]
+		}
+		s.pending.done(len(items))
+		clear(items)
+	}
+}
+
+// visiblePrefix returns how many of the items may be seen now, waiting for the
+// first; 0 says that the rest never may.
+func (s *Store) visiblePrefix(items []dispatch) int {
+	n := min(len(items), dispatchChunk)
+	if !s.o.SyncFlush {
+		return n
+	}
+	for {
+		safe := s.log.Safe()
+		i := 0
+		for i < n && items[i].end() <= safe {
+			i++
+		}
+		if i > 0 {
+			return i
+		}
+		s.log.WhenSafe(items[n-1].end(), s.tellSafe)
+		if err := <-s.safe; err != nil {
+			s.fail(err)
+			return 0
+		}
+	}
+}
+
+// dispatchSome puts items into the views and tells who waits for them.
+func (s *Store) dispatchSome(items []dispatch) {
+	arrivals := s.arrivals[:0]
+	s.dispatchMu.Lock()
+	for i := range items {
+		d := &items[i]
+		if err := s.dispatchLocked(d); err != nil {
+			s.failLocked(err)
+			break
+		}
+		if d.queue != nil && !d.queue.topic.gone.Load() {
+			arrivals = append(arrivals, Arrival{
+				Topic: d.queue.topic.name, Queue: d.queue.id, Offset: d.offset,
+				TagCode: d.tagCode, StoreTime: d.storeTime, Position: d.position,
+			})
+		}
+	}
+	end := s.done.end
+	s.moved.Broadcast()
+	s.dispatchMu.Unlock()
+	s.visible.Store(int64(end))
+	if s.o.OnArrive != nil && len(arrivals) > 0 {
+		s.o.OnArrive(arrivals)
+	}
+	s.arrivals = arrivals
+	if int64(end)-s.markedEnd.Load() >= s.o.CheckpointBytes {
+		select {
+		case s.checkpointNow <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// dispatchLocked puts one record into the views; what follows must not be put
+// after an error.
+func (s *Store) dispatchLocked(d *dispatch) error {
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	if q := d.queue; q != nil {
+		before := q.cq.Max()
+		e := Entry{Position: d.position, Size: d.size, TagCode: d.tagCode}
+		err := q.cq.Put(d.offset, e)
+		for errors.Is(err, consumequeue.ErrNoSpace) {
+			if err = s.waitForSpace(err); err == nil {
+				err = q.cq.Put(d.offset, e)
+			}
+		}
+		switch {
+		case errors.Is(err, consumequeue.ErrDeleted):
+			// The topic went while the message was on its way.
+		case err != nil:
+			return fmt.Errorf("store: put %s queue %d offset %d: %w", q.topic.name, q.id, d.offset, err)
+		default:
+			s.done.entries += int64(q.cq.Max() - before)
+		}
+	}
+	if d.keyCount > 0 && !s.o.NoIndex {
+		if err := s.putKeys(d); err != nil {
+			return err
+		}
+	}
+	s.done.end, s.done.last, s.done.lastTime = d.end(), d.position, d.storeTime
+	return nil
+}
+
+func (s *Store) putKeys(d *dispatch) error {
+	for i := range d.keys[:d.keyCount] {
+		if err := s.putKey(d.keys[i], d); err != nil {
+			return err
+		}
+	}
+	for _, hash := range d.moreKeys {
+		if err := s.putKey(hash, d); err != nil {
+			return err
+		}
+	}
+	s.done.index = d.position
+	return nil
+}
+
+func (s *Store) putKey(hash int32, d *dispatch) error {
+	for {
+		err := s.index.PutHash(hash, d.position, d.storeTime)
+		if errors.Is(err, ErrNoSpace) || isNoSpace(err) {
+			if err = s.waitForSpace(err); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("store: put a key of the record at %d: %w", d.position, err)
+		}
+		return nil
+	}
+}
+
+// waitForSpace refuses appends for a moment while the disk has no room for the
+// views. It returns an error when the store closes meanwhile: the next start
+// dispatches again.
+func (s *Store) waitForSpace(cause error) error {
+	s.dispatchMu.Unlock()
+	defer s.dispatchMu.Lock()
+	s.pending.hold(fmt.Errorf("%w: %w", ErrNoSpace, cause))
+	select {
+	case <-s.closing:
+		return fmt.Errorf("store: closed before the disk had room for the queues again: %w", cause)
+	case <-time.After(spaceRetry):
+	}
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	s.pending.hold(nil)
+	return nil
+}
+
+const spaceRetry = 200 * time.Millisecond
+
+// runCheckpointer writes checkpoints until Close.
+func (s *Store) runCheckpointer() {
+	defer close(s.checkpointerDone)
+	timer := time.NewTimer(s.o.CheckpointEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-s.checkpointNow:
+		case <-timer.C:
+		}
+		if s.Failed() == nil {
+			if err := s.checkpoint(false, false); err != nil && !isNoSpace(err) {
+				s.fail(err)
+			}
+		}
+		timer.Reset(s.o.CheckpointEvery)
+	}
+}
+
+// WaitVisible returns when everything that was appended before the call can be
+// read, or with the reason why that will not be. It is for deletes, shutdowns
+// and tests, not for the way of a message.
+func (s *Store) WaitVisible() error {
+	end := s.log.Max()
+	s.dispatchMu.Lock()
+	defer s.dispatchMu.Unlock()
+	for s.done.end < end {
+		if err := s.Failed(); err != nil {
+			return err
+		}
+		if s.ended {
+			return ErrClosed
+		}
+		s.moved.Wait()
+	}
+	return nil
+}
+
+// wakeWaiters lets WaitVisible look again.
+func (s *Store) wakeWaiters(ended bool) {
+	s.dispatchMu.Lock()
+	s.ended = s.ended || ended
+	s.dispatchMu.Unlock()
+	s.moved.Broadcast()
+}
+
+// Visible returns the position up to which records are dispatched.
+func (s *Store) Visible() message.Position { return message.Position(s.visible.Load()) }

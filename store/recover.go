@@ -1,0 +1,429 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math"
+
+	"github.com/merlinmq/merlin/commitlog"
+	"github.com/merlinmq/merlin/consumequeue"
+	"github.com/merlinmq/merlin/index"
+	"github.com/merlinmq/merlin/message"
+)
+
+// recovery is what Open does to make queues and index agree with the log.
+//
+// It starts from what is known to be durable. Our own mark says that exactly,
+// and is believed when nobody else has used the folder since. Else Apache's
+// checkpoint does, more carefully: it is one number for all queues. Behind that
+// point queues and index are cut and every record of the log is put again. The
+// queues must then continue without a gap; when they do not, something of them
+// is missing, and all of the log is gone through.
+type recovery struct {
+	s         *Store
+	found     Recovery
+	abort     bool // the folder was not closed in order
+	ours      bool // and that was us
+	mark      mark
+	hasMark   bool
+	apache    checkpoint
+	queueFrom message.Position // queues hold every record before
+	indexFrom message.Position // the index too
+	broken    []string         // index files that cannot be used
+	logDamage int              // damaged ranges that were met
+	registry  *registry
+	last      message.Position
+	lastTime  int64
+	first     message.Position // where the log is read from, for Progress
+}
+
+// errGap says that a queue lacks what it must have.
+var errGap = errors.New("store: a queue has a gap")
+
+func (s *Store) recover(lockTime int64) error {
+	r := &recovery{s: s, last: message.NoPosition}
+	began := s.o.Now()
+	if err := r.look(lockTime); err != nil {
+		return err
+	}
+	if err := r.openLog(); err != nil {
+		return err
+	}
+	if err := r.openViews(); err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := r.choose(); err != nil {
+		return err
+	}
+	err := r.run()
+	if errors.Is(err, errGap) {
+		s.damaged(s.path(queueFolder), fmt.Errorf("%w; all queues are put together again from the log", err))
+		r.rebuild()
+		err = r.run()
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.finish(); err != nil {
+		return err
+	}
+	r.found.Took = s.o.Now().Sub(began)
+	if s.o.Events.Recovered != nil {
+		s.o.Events.Recovered(r.found)
+	}
+	return nil
+}
+
+// look reads the small files, and decides whether our mark may be believed.
+func (r *recovery) look(lockTime int64) (err error) {
+	s := r.s
+	if r.abort, r.ours, err = s.readAbort(); err != nil {
+		return err
+	}
+	if r.mark, r.hasMark, err = s.readMark(); err != nil {
+		return err
+	}
+	data, err := readSmall(s.o.FS, s.path(checkpointFile), checkpointSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.apache = decodeCheckpoint(data)
+	r.found.Clean = !r.abort
+	switch {
+	case !r.hasMark:
+	case r.abort:
+		r.found.Exact = r.ours
+	default:
+		r.found.Exact = r.mark.clean && r.mark.lockTime == lockTime && len(data) >= 48 &&
+			crc32.Checksum(data[:48], castagnoli) == r.mark.checkpoint
+	}
+	return nil
+}
+
+func (r *recovery) openLog() (err error) {
+	s := r.s
+	s.log, err = commitlog.Open(s.path(logFolder), commitlog.Options{
+		FS: s.o.FS, SegmentSize: s.o.SegmentSize, Sync: s.o.SyncFlush, FlushEvery: s.o.FlushEvery,
+		MaxRecord: s.o.MaxRecord, Now: s.o.Now,
+		Events: commitlog.Events{
+			Flushed: s.o.Events.Flushed,
+			Recovering: func(pos, end message.Position) {
+				if s.o.Progress != nil {
+					s.o.Progress(int64(pos-r.first), int64(end-r.first))
+				}
+			},
+			Recovered: func(f commitlog.Recovery) {
+				r.found.Records, r.found.Cut, r.found.Damaged = f.Records, f.Cut, f.Damaged
+			},
+			Damaged: func(file string, from, to message.Position, err error) {
+				r.logDamage++
+				s.damaged(file, fmt.Errorf("positions %d to %d hold no record that can be believed: %w", from, to, err))
+			},
+			Ignored: func(file, why string) { s.damaged(file, fmt.Errorf("left alone: %s", why)) },
+			Failed:  func(err error) { s.fail(err) },
+		},
+	})
+	return err
+}
+
+func (r *recovery) openViews() (err error) {
+	s := r.s
+	o := consumequeue.Options{
+		FS: s.o.FS, FileEntries: s.o.QueueFileEntries, Snapshot: s.path(snapshotFile),
+		Damaged: func(d *consumequeue.DamageError) { s.damaged(d.File, d.Err) },
+	}
+	if r.found.Exact && !r.abort {
+		o.Stamp = r.mark.stamp()
+	}
+	if s.table, err = consumequeue.Open(s.path(queueFolder), o); err != nil {
+		return err
+	}
+	s.index, err = index.Open(s.path(indexFolder), index.Options{
+		FS: s.o.FS, Slots: s.o.IndexSlots, Items: s.o.IndexItems, Now: s.o.Now,
+		Broken: func(b *index.BrokenError) {
+			r.broken = append(r.broken, b.File)
+			s.damaged(b.File, fmt.Errorf("%w; the index is made anew from the log", b.Err))
+		},
+	})
+	return err
+}
+
+// check refuses a folder in which files of the log are missing. Nothing has
+// been changed in it so far.
+func (r *recovery) check() error {
+	s := r.s
+	if s.o.AcceptLoss {
+		return nil
+	}
+	segs := s.log.Segments()
+	end := message.Position(0)
+	if n := len(segs); n > 0 {
+		end = segs[n-1].Base + message.Position(segs[n-1].Size)
+	}
+	const advice = "put it back, or start with --accept-loss to go on with what is left"
+	if r.found.Exact && r.mark.flushed > end {
+		name := fmt.Sprintf("%020d", int64(end))
+		return fmt.Errorf("%w: the log reached position %d, but the file %s is not there; %s", ErrMissing, r.mark.flushed, s.path(logFolder)+"/"+name, advice)
+	}
+	if len(segs) == 0 && !(r.found.Exact && r.mark.flushed == 0) {
+		for q := range s.table.All() {
+			if q.Max() > 0 {
+				return fmt.Errorf("%w: %s has no file, but the queues in %s have messages (%s has %d); put the log's files back, or remove both folders to begin anew",
+					ErrMissing, s.path(logFolder), s.path(queueFolder), q.Topic(), q.Max())
+			}
+		}
+	}
+	for i := 1; i < len(segs); i++ {
+		if prev := segs[i-1].Base + message.Position(segs[i-1].Size); segs[i].Base != prev {
+			return fmt.Errorf("%w: the file %s/%020d is not there; %s", ErrMissing, s.path(logFolder), int64(prev), advice)
+		}
+	}
+	return nil
+}
+
+// begin leaves the sign that the folder is in use, before anything is changed.
+// A mark that is not believed goes first: it must not be taken for ours later.
+func (r *recovery) begin() error {
+	if !r.found.Exact {
+		if err := r.s.removeMark(); err != nil {
+			return err
+		}
+	}
+	if r.abort && r.ours {
+		return nil
+	}
+	return r.s.writeAbort()
+}
+
+// choose finds the place from which on the views are made anew, and cuts them.
+func (r *recovery) choose() error {
+	s := r.s
+	logMin := s.log.Min()
+	switch {
+	case r.found.Exact:
+		r.queueFrom = r.mark.upto
+	case r.found.Clean:
+		r.queueFrom = r.tail()
+	default:
+		r.queueFrom = min(r.apacheStart(), r.tail())
+	}
+	r.queueFrom = max(r.queueFrom, logMin)
+	r.indexFrom = r.queueFrom
+	if r.abort {
+		if err := s.table.TruncateFrom(r.queueFrom); err != nil {
+			return fmt.Errorf("store: cut the queues at %d: %w", r.queueFrom, err)
+		}
+	}
+	if r.found.Exact {
+		if sum := r.entries(); sum != r.mark.entries {
+			s.damaged(s.path(queueFolder), fmt.Errorf("the queues end at %d in sum, the checkpoint says %d; they are put together again from the log", sum, r.mark.entries))
+			r.rebuild()
+		}
+	}
+	return r.chooseIndex(logMin)
+}
+
+func (r *recovery) chooseIndex(logMin message.Position) error {
+	s := r.s
+	for _, file := range r.broken {
+		if err := s.index.Drop(file); err != nil {
+			return fmt.Errorf("store: drop the broken index file %s: %w", file, err)
+		}
+		r.indexFrom = logMin
+	}
+	if last, _ := s.index.Last(); r.found.Exact && !s.o.NoIndex && last < min(r.mark.indexLast, r.indexFrom) {
+		s.damaged(s.path(indexFolder), fmt.Errorf("the index ends at %d, the checkpoint says %d; the rest is made anew from the log", last, r.mark.indexLast))
+		r.indexFrom = max(last, logMin)
+	}
+	if last, _ := s.index.Last(); r.abort || last >= r.indexFrom {
+		if err := s.index.TruncateFrom(r.indexFrom); err != nil {
+			return fmt.Errorf("store: cut the index at %d: %w", r.indexFrom, err)
+		}
+	}
+	return nil
+}
+
+// rebuild makes the next run go through all of the log.
+func (r *recovery) rebuild() {
+	r.queueFrom = r.s.log.Min()
+	r.found.Rebuilt = true
+}
+
+// entries returns the sum of the ends of all queues.
+func (r *recovery) entries() (sum int64) {
+	for q := range r.s.table.All() {
+		sum += int64(q.Max())
+	}
+	return sum
+}
+
+// tail returns the position behind the last record that any queue knows.
+func (r *recovery) tail() message.Position {
+	end := message.Position(0)
+	for q := range r.s.table.All() {
+		if t := q.Tail(); t.Position >= 0 {
+			end = max(end, t.Position+message.Position(t.Size))
+		}
+	}
+	return end
+}
+
+// apacheStart returns the position before which Apache's checkpoint says that
+// all queues are durable. A checkpoint that the log contradicts says nothing.
+func (r *recovery) apacheStart() message.Position {
+	segs := r.s.log.Segments()
+	if len(segs) == 0 {
+		return 0
+	}
+	last := segs[len(segs)-1]
+	if pos := r.apache.queuePosition; pos > 0 {
+		if pos >= last.Base+message.Position(last.Size) {
+			r.s.damaged(r.s.path(checkpointFile), fmt.Errorf("it names position %d, which is behind the end of the log; all of the log is read", pos))
+			return 0
+		}
+		return pos
+	}
+	// 4.x: by time, from the start of a file.
+	for i := len(segs) - 1; i > 0; i-- {
+		if t := segs[i].FirstStoreTime; t > 0 && t <= r.apache.queueTime {
+			return segs[i].Base
+		}
+	}
+	return 0
+}
+
+// run goes through the log and puts what the views lack.
+func (r *recovery) run() error {
+	s := r.s
+	r.registry = newRegistry(s.table)
+	r.found.Dispatched, r.last = 0, message.NoPosition
+	from := min(r.queueFrom, r.indexFrom)
+	r.first, r.found.From = from, from
+	return s.log.Recover(commitlog.Start{Clean: r.found.Clean, From: from}, r.each)
+}
+
+func (r *recovery) each(pos message.Position, v message.View) error {
+	r.last, r.lastTime = pos, v.StoreTimestamp()
+	if pos < r.queueFrom && pos < r.indexFrom {
+		return nil
+	}
+	if err := checkPlace(v.Topic(), v.QueueID()); err != nil {
+		r.s.damaged(r.s.path(logFolder), fmt.Errorf("the record at %d is not put into a queue: %w", pos, err))
+		return nil
+	}
+	kind := v.SysFlag().Transaction()
+	d := dispatch{position: pos, size: int32(v.Size()), storeTime: v.StoreTimestamp(), offset: v.QueueOffset()}
+	t := r.registry.findBytes(v.Topic())
+	tags := d.readProperties(t, v.Properties(), kind != message.FlagRollback)
+	if pos >= r.queueFrom && kind != message.FlagPrepared && kind != message.FlagRollback {
+		d.tagCode = message.TagCode(tags)
+		if r.s.o.TagCode != nil {
+			if code, ok := r.s.o.TagCode(v); ok {
+				d.tagCode = code
+			}
+		}
+		if err := r.putEntry(t.queue(v.QueueID()), &d); err != nil {
+			return err
+		}
+	}
+	if pos >= r.indexFrom && !r.s.o.NoIndex {
+		return r.s.putKeys(&d)
+	}
+	return nil
+}
+
+// putEntry puts an entry unless the queue has it. Records of a deleted topic
+// are still in the log: those are known by their places in time.
+func (r *recovery) putEntry(q *queue, d *dispatch) error {
+	cq := q.cq
+	end := cq.Max()
+	if d.offset != end {
+		tail := cq.Tail()
+		switch {
+		case d.offset < 0 || d.offset > math.MaxInt64/64:
+			r.s.damaged(r.s.path(logFolder), fmt.Errorf("the record at %d has the offset %d; no queue shows it", d.position, d.offset))
+			return nil
+		case d.offset == 0 && end > 0 && d.position > tail.Position:
+			// The queue began anew: its topic had been deleted.
+			if err := r.s.table.Delete(q.topic.name); err != nil {
+				return fmt.Errorf("store: delete the queues that %s had before it was made anew: %w", q.topic.name, err)
+			}
+			if err := r.registry.replace(q.topic.name, func() error { return nil }); err != nil {
+				return err
+			}
+			cq = r.registry.find(q.topic.name).queue(q.id).cq
+		case d.position <= tail.Position:
+			return nil // there already, or older than the queue
+		case d.offset < end:
+			r.s.damaged(r.s.path(logFolder), fmt.Errorf("the record at %d says it has offset %d of %s queue %d, which ends at %d; no queue shows it",
+				d.position, d.offset, q.topic.name, q.id, end))
+			return nil
+		case !r.found.Rebuilt && !r.found.Exact && r.logDamage == 0:
+			return fmt.Errorf("%w: %s queue %d ends at %d and the log goes on with %d", errGap, q.topic.name, q.id, end, d.offset)
+		}
+	}
+	err := cq.Put(d.offset, Entry{Position: d.position, Size: d.size, TagCode: d.tagCode})
+	if errors.Is(err, consumequeue.ErrEntry) {
+		r.s.damaged(r.s.path(logFolder), fmt.Errorf("the record at %d is not put into a queue: %w", d.position, err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("store: put %s queue %d offset %d: %w", q.topic.name, q.id, d.offset, err)
+	}
+	r.found.Dispatched++
+	return nil
+}
+
+// finish cuts what the views have behind the log's end, and starts from there.
+func (r *recovery) finish() error {
+	s := r.s
+	end := s.log.Max()
+	if r.found.Exact && end < r.mark.upto {
+		s.damaged(s.path(logFolder), fmt.Errorf("the log ends at %d; the checkpoint had seen %d", end, r.mark.upto))
+	}
+	if r.tail() > end {
+		if err := s.table.TruncateFrom(end); err != nil {
+			return fmt.Errorf("store: cut the queues at the end of the log, %d: %w", end, err)
+		}
+	}
+	if last, _ := s.index.Last(); last >= end {
+		if err := s.index.TruncateFrom(end); err != nil {
+			return fmt.Errorf("store: cut the index at the end of the log, %d: %w", end, err)
+		}
+	}
+	if s.log.Min() > 0 && !(s.table.FromSnapshot() && s.log.Min() == r.mark.logMin) {
+		if err := s.followLog(); err != nil {
+			return err
+		}
+	}
+	r.found.End = end
+	s.registry = newRegistry(s.table)
+	last, _ := s.index.Last()
+	s.done = progress{end: end, last: r.last, lastTime: r.lastTime, entries: r.entries(), index: last}
+	if r.last == message.NoPosition && r.found.Exact {
+		s.done.last, s.done.lastTime = r.mark.last, r.mark.lastTime
+	}
+	s.visible.Store(int64(end))
+	s.marked = r.mark
+	s.markedEnd.Store(int64(r.mark.upto))
+	if r.found.Exact {
+		return nil
+	}
+	s.marked = mark{number: r.mark.number}
+	return s.checkpoint(true, false)
+}
+
+// damaged reports a file that cannot be used as it is.
+func (s *Store) damaged(file string, err error) {
+	if s.o.Events.Damaged != nil {
+		s.o.Events.Damaged(file, err)
+	}
+}

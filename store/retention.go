@@ -1,0 +1,133 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+// Queues returns the numbers of the queues of a topic that have had a message,
+// ascending.
+func (s *Store) Queues(topic string) []int32 {
+	var ids []int32
+	for _, q := range s.table.Topic(topic) {
+		if q.Max() > 0 {
+			ids = append(ids, q.ID())
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Topics returns the names of the topics that have had a message, sorted.
+func (s *Store) Topics() []string {
+	seen := make(map[string]bool)
+	var names []string
+	for q := range s.table.All() {
+		if name := q.Topic(); !seen[name] && q.Max() > 0 {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// DeleteTopic removes the queues of a topic, durably. Its records stay in the
+// log until retention takes them. When the topic is used again its queues start
+// at offset 0. Messages that are appended to it at the same time may go or stay.
+func (s *Store) DeleteTopic(topic string) error {
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	if err := s.WaitVisible(); err != nil {
+		return err
+	}
+	err := s.registry.replace(topic, func() error {
+		s.dispatchMu.Lock()
+		defer s.dispatchMu.Unlock()
+		entries := int64(0)
+		for _, q := range s.table.Topic(topic) {
+			entries += int64(q.Max())
+		}
+		if err := s.table.Delete(topic); err != nil {
+			return fmt.Errorf("store: delete the queues of %s: %w", topic, err)
+		}
+		s.done.entries -= entries
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.checkpoint(true, false)
+}
+
+// DropBefore removes the segments of the log that end at or before a position,
+// never the last one, and then what queues and index have of them. It returns
+// how many segments went. Options.BeforeDrop is asked first.
+func (s *Store) DropBefore(pos message.Position) (segments int, err error) {
+	if err := s.Failed(); err != nil {
+		return 0, err
+	}
+	upto := s.log.Min()
+	segs := s.log.Segments()
+	for i := 1; i < len(segs) && segs[i].Base <= pos; i++ {
+		upto = segs[i].Base
+		segments++
+	}
+	if segments == 0 {
+		return 0, nil
+	}
+	if s.o.BeforeDrop != nil {
+		if err := s.o.BeforeDrop(upto); err != nil {
+			return 0, fmt.Errorf("store: keep the log below %d: %w", upto, err)
+		}
+	}
+	// What goes must not be what a restart wants to read.
+	if s.markedEnd.Load() < int64(upto) {
+		if err := s.checkpoint(true, false); err != nil {
+			return 0, err
+		}
+	}
+	if segments, err = s.log.DropBefore(upto); err != nil {
+		return segments, err
+	}
+	return segments, s.followLog()
+}
+
+// followLog makes queues and index forget what the log has lost at its start.
+func (s *Store) followLog() error {
+	min := s.log.Min()
+	err := s.table.DropBefore(min)
+	if err != nil {
+		err = fmt.Errorf("store: trim the queues to the log's start %d: %w", min, err)
+	}
+	if ierr := s.index.DropBefore(min); ierr != nil {
+		err = errors.Join(err, fmt.Errorf("store: trim the index to the log's start %d: %w", min, ierr))
+	}
+	return err
+}
+
+// Usage is what the folder holds.
+type Usage struct {
+	LogBytes            int64
+	DiskTotal, DiskFree int64
+	Min, Max            message.Position
+	Segments            []Segment // oldest first
+}
+
+// Usage returns what the log takes and what the disk has left.
+func (s *Store) Usage() (Usage, error) {
+	u := Usage{Min: s.log.Min(), Max: s.log.Max(), Segments: s.log.Segments()}
+	for _, seg := range u.Segments {
+		u.LogBytes += seg.Size
+	}
+	var err error
+	u.DiskTotal, u.DiskFree, err = s.o.FS.Usage(s.dir)
+	if err != nil {
+		err = fmt.Errorf("store: ask how full the disk of %s is: %w", s.dir, err)
+	}
+	return u, err
+}
