@@ -18,11 +18,11 @@
 package kv
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -285,7 +285,8 @@ func (db *DB) reopen() error {
 	return nil
 }
 
-// watched hands goleveldb's log lines about dropped data on.
+// watched hands goleveldb's log lines about skipped parts of a journal on;
+// damage of a manifest comes as an error.
 type watched struct {
 	storage.Storage
 	dropped func(line string)
@@ -294,7 +295,7 @@ type watched struct {
 // Log implements storage.Storage.
 func (w *watched) Log(line string) {
 	w.Storage.Log(line)
-	if i := bytes.Index([]byte(line), []byte("@drop")); i >= 0 {
-		w.dropped("a damaged stretch was skipped: " + line)
+	if strings.HasPrefix(line, "journal@drop journal") {
+		w.dropped("a part of the journal was damaged and skipped, which at its end is the usual trace of a crash: " + line)
 	}
 }
