@@ -58,6 +58,7 @@ type Broker struct {
 	offsets *Offsets
 	clients *Clients
 	locks   *Locks
+	apache  ApacheImport
 	holds   *holds
 	stats   *Stats
 
@@ -111,7 +112,11 @@ func (b *Broker) open(dir string, o Options) (err error) {
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err
 	}
-	if b.db, err = kv.Open(filepath.Join(dir, "kv"), kv.Options{}); err != nil {
+	report := func(r kv.Report) { b.events.Warn(r.String()) }
+	if b.db, err = kv.Open(filepath.Join(dir, "kv"), kv.Options{Report: report}); err != nil {
+		return err
+	}
+	if err = b.takeOver(o.FS, dir); err != nil {
 		return err
 	}
 	if b.topics, err = openTopics(b.db, b.cfg, b.now, b.topicsChanged); err != nil {
@@ -120,11 +125,11 @@ func (b *Broker) open(dir string, o Options) (err error) {
 	if b.groups, err = openGroups(b.db, b.cfg, b.now); err != nil {
 		return err
 	}
-	if b.offsets, err = openOffsets(b.db); err != nil {
+	if b.offsets, err = openOffsets(b.db, b.now); err != nil {
 		return err
 	}
 	b.locks = newLocks(b.now)
-	b.clients, err = openClients(b)
+	b.clients, err = openClients(b.db, b.groups, b.now)
 	return err
 }
 
@@ -193,7 +198,8 @@ func (b *Broker) runJobs(ctx context.Context) {
 				b.events.Warn("committed offsets could not be saved; they are tried again", "error", err)
 			}
 		case <-scan.C:
-			b.clients.Expire(b.now())
+			b.clients.Expire()
+			b.locks.Sweep()
 		}
 	}
 }

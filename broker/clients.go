@@ -598,3 +598,13 @@ func (c *Clients) Forget(group string) error {
 	}
 	return nil
 }
+
+// eachSubscription calls fn for every subscription of every group.
+func (c *Clients) eachSubscription(fn func(group string, s *Subscription)) {
+	c.subs.each(func(group string, g *groupSubscriptions) bool {
+		for _, s := range g.byTopic {
+			fn(group, s)
+		}
+		return true
+	})
+}
