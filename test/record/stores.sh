@@ -34,7 +34,7 @@ for name in "${names[@]}"; do
       > "$work/apache/store/config/subscriptionGroup.json"
   fi
   APACHE_VERSION=$version "$REFERENCE" up "$work/apache" "$port" "$((port + 20))" "brokerIP1=$ip" \
-    mappedFileSizeCommitLog=262144 mappedFileSizeConsumeQueue=1000 maxHashSlotNum=500 maxIndexNum=400 mappedFileSizeTimerLog=65536 \
+    mappedFileSizeCommitLog=262144 mappedFileSizeConsumeQueue=1000 maxHashSlotNum=500 maxIndexNum=400 mappedFileSizeTimerLog=65536 waitTimeMillsInSendQueue=10000 \
     transactionCheckInterval=600000 transactionTimeOut=600000
   run=(java -Duser.home="$work" -Drocketmq.client.logRoot="$work" -cp "$classes:$jars")
   "${run[@]}" compat.Store "127.0.0.1:$port" "$work/live.json" "$v6:$((port + 20))"

@@ -26,6 +26,9 @@ import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** What every scenario needs: names of its own, started clients that are shut down at its end, checks with a clear line. */
 final class Kit implements AutoCloseable {
+    /** A busy machine makes everything slower: waits for what must come are this many times longer than they should be. */
+    private static final int PATIENCE = Integer.getInteger("patience", 3);
+
     final String namesrv;
     final String suffix;
     private final List<Runnable> closers = new ArrayList<>();
@@ -84,9 +87,9 @@ final class Kit implements AutoCloseable {
         lines.append("note  ").append(what).append('\n');
     }
 
-    /** Waits until cond holds, at most ms; answers whether it did. */
+    /** Waits until cond holds, at most PATIENCE times ms; answers whether it did. */
     static boolean await(long ms, BooleanSupplier cond) throws InterruptedException {
-        long end = System.nanoTime() + ms * 1_000_000L;
+        long end = System.nanoTime() + PATIENCE * ms * 1_000_000L;
         while (!cond.getAsBoolean()) {
             if (System.nanoTime() > end) {
                 return cond.getAsBoolean();
@@ -138,7 +141,15 @@ final class Kit implements AutoCloseable {
 
     /** The address of the first master. */
     String broker() throws Exception {
-        var info = admin().examineBrokerClusterInfo();
+        admin();
+        await(20_000, () -> {
+            try {
+                return !admin.examineBrokerClusterInfo().getBrokerAddrTable().isEmpty();
+            } catch (Exception e) {
+                return false;
+            }
+        });
+        var info = admin.examineBrokerClusterInfo();
         return info.getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
     }
 

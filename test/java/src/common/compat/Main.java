@@ -13,7 +13,7 @@ import java.util.concurrent.TimeoutException;
  * Every scenario ends with a line "PASS name" or "FAIL name" after the lines of its checks; the exit code is 1 if one failed.
  */
 public final class Main {
-    private static final int LIMIT_SECONDS = 100;
+    private static final int LIMIT_SECONDS = 150;
 
     public static void main(String[] args) throws Exception {
         var pool = Executors.newFixedThreadPool(Integer.getInteger("parallel", 4));
