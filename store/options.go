@@ -59,9 +59,11 @@ type Options struct {
 	Progress func(done, total int64)
 	Events   Events
 
-	// ReadOnly is refused for a folder that needs recovery; see Scan tools.
 	// AcceptLoss lets Open go on where it would return ErrMissing.
 	AcceptLoss bool
+	// Rebuild makes queues and index anew from all of the log. Topics that were
+	// deleted and not used again come back as far as the log has them.
+	Rebuild bool
 }
 
 // Arrival says that a message can be read.

@@ -216,13 +216,16 @@ func (r *recovery) choose() error {
 		r.queueFrom = min(r.apacheStart(), r.tail())
 	}
 	r.queueFrom = max(r.queueFrom, logMin)
+	if s.o.Rebuild {
+		r.rebuild()
+	}
 	r.indexFrom = r.queueFrom
-	if r.abort {
+	if r.abort || s.o.Rebuild {
 		if err := s.table.TruncateFrom(r.queueFrom); err != nil {
 			return fmt.Errorf("store: cut the queues at %d: %w", r.queueFrom, err)
 		}
 	}
-	if r.found.Exact {
+	if r.found.Exact && !r.found.Rebuilt {
 		if sum := r.entries(); sum != r.mark.entries {
 			s.damaged(s.path(queueFolder), fmt.Errorf("the queues end at %d in sum, the checkpoint says %d; they are put together again from the log", sum, r.mark.entries))
 			r.rebuild()
