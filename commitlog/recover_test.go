@@ -359,46 +359,48 @@ func FuzzRecover(f *testing.F) {
 	f.Add(rec, uint16(0), uint8(2))
 	f.Add(rec, uint16(4000), uint8(0))
 	f.Add([]byte{0, 0, 0x10, 0, 0xCB, 0xD4, 0x31, 0x94}, uint16(0), uint8(1))
-	f.Fuzz(func(t *testing.T, data []byte, at uint16, good uint8) {
-		const size = 8 << 10
-		small := func(o *Options) { o.SegmentSize = size; o.AllocateAhead = 4096 }
-		mem := vfs.NewMem()
-		l, _, err := tryOpen(mem, Start{}, small)
+	f.Fuzz(fuzzOne)
+}
+
+func fuzzOne(t *testing.T, data []byte, at uint16, good uint8) {
+	const size = 8 << 10
+	small := func(o *Options) { o.SegmentSize = size; o.AllocateAhead = 4096 }
+	mem := vfs.NewMem()
+	l, _, err := tryOpen(mem, Start{}, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int(good % 16) {
+		mustAppend(t, l, batchOf(t, i, 1, 700))
+	}
+	segs := l.Segments()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; len(data) > 0; i++ {
+		seg := segs[(int(at)/size+i)%len(segs)]
+		file, err := mem.Open(seg.File, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range int(good % 16) {
-			mustAppend(t, l, batchOf(t, i, 1, 700))
-		}
-		segs := l.Segments()
-		if err := l.Close(); err != nil {
+		n := min(len(data), size)
+		if _, err := file.WriteAt(data[:n], int64(at)%size); err != nil {
 			t.Fatal(err)
 		}
-		for i := 0; len(data) > 0; i++ {
-			seg := segs[(int(at)/size+i)%len(segs)]
-			file, err := mem.Open(seg.File, true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := min(len(data), size)
-			if _, err := file.WriteAt(data[:n], int64(at)%size); err != nil {
-				t.Fatal(err)
-			}
-			data = data[n:]
-			if i > 4 {
-				break
-			}
+		data = data[n:]
+		if i > 4 {
+			break
 		}
-		l, got, err := tryOpen(mem, Start{}, small)
-		if err != nil {
-			return
+	}
+	l, got, err := tryOpen(mem, Start{}, small)
+	if err != nil {
+		return
+	}
+	defer l.Close()
+	for _, pos := range got.order {
+		if v, err := l.Record(pos); err != nil || string(v) != string(got.recs[pos]) {
+			t.Fatalf("record at %d was handed out, but: %v", pos, err)
 		}
-		defer l.Close()
-		for _, pos := range got.order {
-			if v, err := l.Record(pos); err != nil || string(v) != string(got.recs[pos]) {
-				t.Fatalf("record at %d was handed out, but: %v", pos, err)
-			}
-		}
-		mustAppend(t, l, batchOf(t, 1, 1, 100))
-	})
+	}
+	mustAppend(t, l, batchOf(t, 1, 1, 100))
 }
