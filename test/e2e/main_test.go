@@ -32,7 +32,7 @@ func TestMainJob(t *testing.T) {
 		run  func(*world)
 	}{
 		{"sync", sync1}, {"async", async}, {"one-way", oneWay}, {"batch", batch}, {"push", push}, {"compressed", compressed}, {"tags", tags}, {"orderly", orderly},
-		{"broadcasting", broadcasting}, {"rebalancing", rebalancing}, {"resuming", resuming}, {"from-where", fromWhere}, {"pull", pull}, {"trace", traced},
+		{"broadcasting", broadcasting}, {"rebalancing", rebalancing}, {"resuming", resuming}, {"from-where", fromWhere}, {"pull", pull}, {"poll", poll}, {"trace", traced},
 		{"admin", admins}, {"refused", refused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,7 +120,9 @@ func batch(w *world) {
 	var in inbox
 	w.consume("batchread", topic, "Tag0", in.take)
 	w.eventually("the four items with Tag0", func() bool { return len(in.all()) == 4 })
-	for i, m := range in.all() {
+	msgs := in.all()
+	slices.SortFunc(msgs, func(a, b *primitive.MessageExt) int { return int(a.QueueOffset - b.QueueOffset) })
+	for i, m := range msgs {
 		if m.GetProperty("item") != strconv.Itoa(2*i) || m.QueueOffset != int64(2*i) {
 			w.t.Errorf("item %d: property %q offset %d", i, m.GetProperty("item"), m.QueueOffset)
 		}
@@ -353,7 +355,40 @@ func pull(w *world) {
 		}
 		for _, m := range r.GetMessageExts() {
 			got[string(m.Body)] = true
+			if err := c.UpdateOffset(m.Queue, r.NextBeginOffset); err != nil {
+				w.t.Fatal(err)
+			}
 		}
+		return len(got) == 50
+	})
+}
+
+func poll(w *world) {
+	topic := w.topic("poll", 2)
+	p := w.producer("poll")
+	w.send(p, topic, numbered("poll", 0, 50)...)
+	c, err := rmq.NewPullConsumer(consumer.WithNameServer(w.ns), consumer.WithGroupName(w.name("pollread")), consumer.WithInstance(w.instance()),
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: "T"}); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Shutdown() })
+	got := map[string]bool{}
+	w.eventually("50 messages by Poll", func() bool {
+		r, err := c.Poll(context.Background(), time.Second)
+		if err != nil {
+			return false
+		}
+		for _, m := range r.GetMsgList() {
+			got[string(m.Body)] = true
+		}
+		c.ACK(context.Background(), r, consumer.ConsumeSuccess)
 		return len(got) == 50
 	})
 }
