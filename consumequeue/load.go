@@ -84,9 +84,8 @@ func (q *Queue) load() error {
 		if err != nil {
 			return err
 		}
-		end = max(start, n*per+rows)
 		if rows > 0 {
-			break
+			end = n*per + rows
 		}
 	}
 	// Everything below is read from the files: the buffer begins at the end.
@@ -102,6 +101,7 @@ func (q *Queue) load() error {
 		return err
 	}
 	q.lastPos, q.lastSize = tail.Position, tail.Size
+	q.filled = int64(tail.Offset) < end
 	q.minPos, err = q.positionAt(low, end)
 	q.started = true
 	return err

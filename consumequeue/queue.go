@@ -54,6 +54,8 @@ type Queue struct {
 	dead     bool // the topic was deleted
 	cut      bool // the files have something at or behind written that must go
 	restart  bool // none of the files counts any more
+	filled   bool // the last entry is a filler
+	unsure   bool // empty, and not certain where it began: the next Put says
 }
 
 func newQueue(t *Table, tp *topic, id int32) *Queue {
@@ -95,7 +97,7 @@ func (q *Queue) Put(off message.Offset, e Entry) error {
 		q.mu.Unlock()
 		return nil
 	}
-	dead := q.dead
+	dead, unsure := q.dead, q.unsure
 	q.mu.Unlock()
 	if dead {
 		return ErrDeleted
@@ -103,7 +105,7 @@ func (q *Queue) Put(off message.Offset, e Entry) error {
 	if err := q.t.writable(); err != nil {
 		return err
 	}
-	if int64(off) < max {
+	if int64(off) < max && !unsure {
 		return nil
 	}
 	return q.putSlow(int64(off), e)
@@ -113,7 +115,8 @@ func (q *Queue) appendLocked(e Entry) {
 	n := len(q.buf)
 	q.buf = q.buf[:n+EntrySize]
 	putEntry(q.buf[n:], e)
-	if e.Size != fillerSize {
+	q.filled = e.Size == fillerSize
+	if !q.filled {
 		q.lastPos, q.lastSize = e.Position, e.Size
 	}
 	q.max.Store(q.max.Load() + 1)
@@ -123,7 +126,7 @@ func (q *Queue) putSlow(off int64, e Entry) error {
 	if err := q.check(off, e); err != nil {
 		return err
 	}
-	if off > q.max.Load() && q.max.Load() == q.min.Load() {
+	if off != q.max.Load() && q.max.Load() == q.min.Load() {
 		q.beginAt(off)
 	}
 	for q.max.Load() < off {
@@ -144,7 +147,6 @@ func (q *Queue) beginAt(off int64) {
 	q.restart = q.restart || q.started
 	q.t.buffered.Add(-int64(cap(q.buf)))
 	q.buf, q.base, q.written = nil, off, off
-	// Max first: a reader between the two stores sees a queue with nothing to read.
 	q.max.Store(off)
 	q.min.Store(off)
 	q.minPos = message.NoPosition
@@ -158,8 +160,8 @@ func (q *Queue) check(off int64, e Entry) error {
 		what = "no folder can have the name of its topic or queue"
 	case e.Filler():
 		what = "position or size is not one of a record"
-	case off > maxOffset:
-		what = "the offset is beyond what files can hold"
+	case off < 0 || off > maxOffset:
+		what = "no file can hold the offset"
 	case e.Position <= tail.Position:
 		what = fmt.Sprintf("the record before it is at %d", tail.Position)
 	case q.Max() > q.Min() && off-int64(q.Max()) > q.t.o.MaxGap:
@@ -179,7 +181,7 @@ func (q *Queue) push(e Entry) error {
 		}
 		if len(q.buf)+EntrySize <= cap(q.buf) {
 			q.appendLocked(e)
-			q.started = true
+			q.started, q.unsure = true, false
 			q.markDirtyLocked()
 			q.mu.Unlock()
 			return nil

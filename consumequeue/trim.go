@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
 )
 
 // TruncateFrom drops the queue's entries at or behind the position. After a
 // crash the rows behind the caller's certain position may have holes; nothing
-// but the position says where the good ones end.
+// but the position says where the good ones end. A queue of which nothing is
+// left keeps its Max, but the next Put may begin it anywhere.
 func (q *Queue) TruncateFrom(pos message.Position) error {
 	if err := q.t.writable(); err != nil {
 		return err
@@ -18,22 +20,24 @@ func (q *Queue) TruncateFrom(pos message.Position) error {
 	q.ioMu.Lock()
 	defer q.ioMu.Unlock()
 	q.mu.Lock()
-	lo, end, last, dead := q.min.Load(), q.max.Load(), q.lastPos, q.dead
+	lo, end, last, dead, filled := q.min.Load(), q.max.Load(), q.lastPos, q.dead, q.filled
 	q.mu.Unlock()
 	if dead {
 		return nil
 	}
-	if lo < end && (last < 0 || last >= pos) {
+	if lo < end && (last < 0 || last >= pos || filled) {
 		keep, err := q.search(lo, end, func(p message.Position) bool { return p < pos })
 		if err != nil {
 			return err
 		}
+		// Fillers go with the record behind them.
 		tail, err := q.lastRecord(lo, keep)
 		if err != nil {
 			return err
 		}
 		q.mu.Lock()
 		q.endAtLocked(tail)
+		q.unsure = tail.Position < 0
 		q.mu.Unlock()
 	}
 	if q.end > q.first {
@@ -55,7 +59,7 @@ func (q *Queue) endAtLocked(tail Tail) {
 	} else {
 		q.buf = q.buf[:(end-q.base)*EntrySize]
 	}
-	q.written = min(q.written, end)
+	q.written, q.filled = min(q.written, end), false
 	if q.min.Load() >= end {
 		q.minPos = message.NoPosition
 	}
@@ -158,7 +162,7 @@ func (q *Queue) cutFilesLocked(from int64) error {
 		return q.writeFailed(err)
 	}
 	defer q.t.files.release(f)
-	if q.zeroFrom(f, n, in*EntrySize) {
+	if q.zeroFrom(f, in*EntrySize) {
 		return nil
 	}
 	q.touchLocked(n)
@@ -172,17 +176,15 @@ func (q *Queue) cutFilesLocked(from int64) error {
 }
 
 // zeroFrom reports whether the file is known to be of full length and zero from
-// the place on: the rest of its page is read, and behind that the disk holds no
-// block. Without a count of blocks nothing is known.
-func (q *Queue) zeroFrom(f *openFile, n, place int64) bool {
+// the place on: the rest of its page is read, and behind that there is a hole.
+func (q *Queue) zeroFrom(f *openFile, place int64) bool {
 	const page = 4096
-	info, err := q.t.o.FS.Stat(q.fileName(n))
-	if err != nil || info.Size() != q.t.fileBytes() {
+	size, err := f.Size()
+	if err != nil || size != q.t.fileBytes() {
 		return false
 	}
-	used, ok := allocated(info)
-	edge := min((place+page-1)/page*page, info.Size())
-	if !ok || used > edge {
+	edge := min((place+page-1)/page*page, size)
+	if data, _, err := vfs.NextData(f.File, edge); err != nil || data < size {
 		return false
 	}
 	var b [page]byte
@@ -237,11 +239,17 @@ func (q *Queue) DropBefore(pos message.Position) error {
 	q.minPos = minPos
 	q.mu.Unlock()
 	per := int64(q.t.o.FileEntries)
-	if n := min(keep/per, q.end-1); n > q.first {
-		if err := q.removeFilesLocked(q.first, n); err != nil {
+	for n := min(keep/per, q.end-1); q.first < n; {
+		if err := q.removeFilesLocked(q.first, q.first+1); err != nil {
 			return err
 		}
-		q.first = n
+		// One after another: a crash must not bring back an older file alone,
+		// which would look as if those behind it had been lost.
+		if q.first++; q.first < n {
+			if err := q.t.o.FS.SyncDir(q.dir()); err != nil {
+				return q.t.fail(fmt.Errorf("sync folder %s: %w", q.dir(), err))
+			}
+		}
 	}
 	return nil
 }
