@@ -20,21 +20,40 @@ func (b *Broker) filterOf(r *PullRequest, group *Group) (Filter, error) {
 
 func (b *Broker) subscriptionOf(r *PullRequest, group *Group) (*Subscription, error) {
 	if r.OwnExpression {
-		sub, err := ParseSubscription(r.Topic, r.Expression, r.ExpressionType)
-		if err != nil {
-			return nil, fail(KindSubscriptionParse, err, "parse the consumer's subscription failed")
-		}
-		return sub, nil
+		return ParseSubscription(r.Topic, r.Expression, r.ExpressionType, r.SubVersion)
 	}
-	if group.Forbids(r.Topic) {
-		return nil, forbid(ForbiddenSubscription, "the group %s may not read the topic %s", r.Group, r.Topic)
+	model, known := b.clients.Subscribed(r.Group)
+	if !known {
+		return nil, refuse(KindSubscriptionNotExist, "the consumer's group info not exist: no member of %s has sent a heartbeat yet", r.Group)
 	}
-	sub, err := b.clients.SubscriptionFor(r.Group, r.Topic)
-	if err != nil {
-		return nil, err
+	if model == Broadcasting && !group.BroadcastEnable {
+		return nil, forbid(ForbiddenBroadcast, "the consumer group[%s] can not consume by broadcast way: consumeBroadcastEnable is off", r.Group)
+	}
+	if group.ForbidsRead(r.Topic) {
+		return nil, forbid(ForbiddenSubscription, "the consumer group[%s] is forbidden for topic[%s]", r.Group, r.Topic)
+	}
+	sub := b.clients.Subscription(r.Group, r.Topic)
+	if sub == nil {
+		return nil, refuse(KindSubscriptionNotExist, "the consumer's subscription not exist: the group %s has not subscribed to %s", r.Group, r.Topic)
 	}
 	if sub.Version < r.SubVersion {
 		return nil, refuse(KindSubscriptionNotLatest, "the consumer's subscription not latest: the broker has version %d, the pull %d; the next heartbeat brings it", sub.Version, r.SubVersion)
 	}
 	return sub, nil
+}
+
+// filterFor compiles a subscription. Expressions over properties are not
+// applied to retried messages, as in Apache's broker.
+func (b *Broker) filterFor(sub *Subscription) (Filter, error) {
+	if sub.IsTag() || message.IsRetryTopic(sub.Topic) {
+		return Filter{Tag: sub.TagMatcher()}, nil
+	}
+	if !b.cfg.PropertyFilter.Load() {
+		return Filter{}, refuse(KindSystem, "The broker does not support consumer to filter message by %s: enablePropertyFilter is off", sub.Type)
+	}
+	match, err := b.compile(sub)
+	if err != nil {
+		return Filter{}, err
+	}
+	return Filter{Record: match}, nil
 }

@@ -7,8 +7,7 @@ import (
 	"github.com/merlinmq/merlin/store"
 )
 
-// PullRequest is one pull in no wire's words. Its strings outlive the call, as
-// a parked pull keeps them.
+// PullRequest is one pull in no wire's words. A parked pull keeps a copy.
 type PullRequest struct {
 	Group          string
 	Topic          string
@@ -49,6 +48,8 @@ type PullResult struct {
 	Max     message.Offset
 	Suggest int64 // the broker id to pull from next
 	Count   int   // messages in the body
+
+	TopicFlag, GroupFlag int32 // system flags, which clients are told
 }
 
 // Pull reads messages for a consumer and appends their records to dst. With
@@ -66,16 +67,12 @@ func (b *Broker) Pull(r *PullRequest, dst []byte, parked Parked) (PullResult, []
 	if r.HasCommit && parked != nil {
 		b.offsets.Commit(r.Group, r.Topic, r.QueueID, r.Commit)
 	}
-	for {
-		res, body, err := b.read(r, topic, filter, dst)
-		if err != nil || res.Status != PullNothing || parked == nil || !r.MaySuspend {
-			return res, body, err
-		}
-		if !b.park(r, filter, parked) {
-			return res, body, nil
-		}
-		return PullResult{Status: PullParked}, body, nil
+	res, body, err := b.read(r, topic, filter, dst)
+	res.TopicFlag, res.GroupFlag = topic.SysFlag, group.SysFlag
+	if err == nil && res.Status == PullNothing && parked != nil && r.MaySuspend && b.park(r, filter, parked) {
+		return PullResult{Status: PullParked}, dst, nil
 	}
+	return res, body, err
 }
 
 // Repull reads for a pull that was parked: it counts no commit and does not
@@ -124,8 +121,9 @@ func (b *Broker) park(r *PullRequest, filter Filter, parked Parked) bool {
 	if wait > maxSuspend {
 		wait = maxSuspend
 	}
+	own := *r
 	p := &hold{
-		key: queueKey{r.Topic, r.QueueID}, request: r, parked: parked, match: filter.Tag,
+		key: queueKey{r.Topic, r.QueueID}, request: &own, parked: parked, match: filter.Tag,
 		deadline: time.Now().Add(wait),
 	}
 	if !b.holds.park(p) {

@@ -18,7 +18,7 @@ func (b *Broker) divertRetry(r *SendRequest, m *message.Message) error {
 	if r.MaxReconsumeTimes >= 0 {
 		limit = r.MaxReconsumeTimes
 	}
-	if r.ReconsumeTimes <= limit && !b.locks.GroupLocked(group) {
+	if r.ReconsumeTimes <= limit && !b.locks.Any(group) {
 		return nil
 	}
 	dead, err := b.topics.CreateOwn(message.DLQTopic(group), 1)

@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"errors"
+
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/remoting"
+)
+
+// codes maps each kind of refusal to the code that Apache's broker gives for it.
+var codes = map[broker.Kind]int{
+	broker.KindSystem:                remoting.RespSystemError,
+	broker.KindBusy:                  remoting.RespSystemBusy,
+	broker.KindUnavailable:           remoting.RespServiceNotAvailable,
+	broker.KindDiskFull:              remoting.RespServiceNotAvailable,
+	broker.KindIllegalMessage:        remoting.RespMessageIllegal,
+	broker.KindInvalidParameter:      remoting.RespInvalidParameter,
+	broker.KindNoPermission:          remoting.RespNoPermission,
+	broker.KindTopicNotExist:         remoting.RespTopicNotExist,
+	broker.KindGroupNotExist:         remoting.RespSubscriptionGroupNotExist,
+	broker.KindNotFound:              remoting.RespQueryNotFound,
+	broker.KindSubscriptionParse:     remoting.RespSubscriptionParseFailed,
+	broker.KindSubscriptionNotExist:  remoting.RespSubscriptionNotExist,
+	broker.KindSubscriptionNotLatest: remoting.RespSubscriptionNotLatest,
+	broker.KindFilterNotExist:        remoting.RespFilterDataNotExist,
+	broker.KindFilterNotLatest:       remoting.RespFilterDataNotLatest,
+	broker.KindConsumerNotOnline:     remoting.RespConsumerNotOnline,
+	broker.KindConsumerTimeout:       remoting.RespConsumeMsgTimeout,
+	broker.KindNoMessage:             remoting.RespNoMessage,
+	broker.KindPollingFull:           remoting.RespPollingFull,
+	broker.KindPollingTimeout:        remoting.RespPollingTimeout,
+	broker.KindIllegalOperation:      remoting.RespIllegalOperation,
+}
+
+// codeOf returns the response code for an error and the refusal it holds, which
+// is nil for errors that are none.
+func codeOf(err error) (int, *broker.Error) {
+	var refusal *broker.Error
+	if errors.As(err, &refusal) {
+		return codes[refusal.Kind], refusal
+	}
+	var field *remoting.FieldError
+	if errors.As(err, &field) {
+		return remoting.RespInvalidParameter, nil
+	}
+	return remoting.RespSystemError, nil
+}

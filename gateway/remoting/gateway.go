@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/remoting"
+)
+
+// Options of New.
+type Options struct {
+	Broker *broker.Broker
+	// Address returns the address under which clients reach the broker, when
+	// it was set; invalid, if each client is told the one that it dialled.
+	Address netip.AddrPort
+	// Port is the broker's port in the addresses that clients are told.
+	Port uint16
+}
+
+// Gateway is a remoting.Handler that serves a broker.
+type Gateway struct {
+	broker  *broker.Broker
+	address netip.AddrPort
+	port    uint16
+	serve   map[int]serveFunc
+}
+
+// serveFunc serves one request. It writes the answer and returns nil, or
+// returns an error from which the answer is made.
+type serveFunc func(s *session, r *remoting.Request) error
+
+// New returns a gateway before the broker.
+func New(o Options) *Gateway {
+	g := &Gateway{broker: o.Broker, address: o.Address, port: o.Port}
+	g.serve = g.table()
+	return g
+}
+
+// table says who serves which code. Sends are not in it: see session.go.
+func (g *Gateway) table() map[int]serveFunc {
+	t := map[int]serveFunc{
+		remoting.ReqPullMessage:     (*session).pull,
+		remoting.ReqLitePullMessage: (*session).pull,
+	}
+	return t
+}
+
+// Connected implements remoting.Handler.
+func (g *Gateway) Connected(c *remoting.Conn) {
+	s := &session{gateway: g, broker: g.broker, conn: c, storeHost: g.address}
+	if !s.storeHost.IsValid() {
+		s.storeHost = netip.AddrPortFrom(c.LocalAddr().Addr().Unmap(), g.port)
+	}
+	c.SetState(s)
+}
+
+// Closed implements remoting.Handler.
+func (g *Gateway) Closed(c *remoting.Conn) {
+	if s, ok := c.State().(*session); ok {
+		s.closed.Store(true)
+		g.broker.Clients().Closed(s)
+	}
+}
+
+// Serve implements remoting.Handler.
+func (g *Gateway) Serve(c *remoting.Conn, frames []remoting.Request) {
+	s := c.State().(*session)
+	for i := range frames {
+		r := &frames[i]
+		if isSend(r.Code) {
+			s.addSend(r)
+			continue
+		}
+		s.commitSends()
+		s.answerError(r, s.dispatch(r))
+	}
+	s.commitSends()
+}
+
+func (s *session) dispatch(r *remoting.Request) error {
+	serve, ok := s.gateway.serve[r.Code]
+	if !ok {
+		return s.conn.Answer(r, remoting.Response{
+			Code:   remoting.RespRequestCodeNotSupported,
+			Remark: fmt.Sprintf(" request type %d not supported: this broker does not know %s", r.Code, remoting.CodeName(r.Code)),
+		})
+	}
+	return serve(s, r)
+}
+
+// answerError answers a request with an error; nil is no error. Errors of the
+// connection itself find nobody to tell.
+func (s *session) answerError(r *remoting.Request, err error) {
+	if err == nil || isConnError(err) {
+		return
+	}
+	code, _ := codeOf(err)
+	_ = s.conn.Reply(r, code).Remark(err.Error()).End()
+}

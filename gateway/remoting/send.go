@@ -1,0 +1,225 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/remoting"
+)
+
+// SEND_MESSAGE 10, SEND_MESSAGE_V2 310, SEND_BATCH_MESSAGE 320
+//
+//   - The sends that one read of a connection brought are stored with one write.
+//   - Code 10 has fields with long names, 310 and 320 letters; whether the body
+//     is a batch is told by the field m, not by the code.
+//   - Answers carry MSG_REGION and TRACE_ON, refusals too: clients look for them.
+//   - Differences: a topic without the write bit is refused (Apache looks at the
+//     bit in routes alone); a send without a topic and a broken batch get a
+//     sentence where Apache sends the name of a Java exception.
+
+// readSend takes a send request's header apart. The result points into the request.
+func readSend(r *remoting.Request, s *broker.SendRequest) error {
+	*s = broker.SendRequest{MaxReconsumeTimes: -1, Body: r.Body}
+	letters := r.Code == remoting.ReqSendMessageV2 || r.Code == remoting.ReqSendBatchMessage || r.Code == remoting.ReqSendReplyMessageV2
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		var err error
+		if letters && len(f.Key) == 1 {
+			err = readSendField(s, f.Key[0], f.Value)
+		} else if !letters {
+			err = readSendField(s, sendLetter(f.Key), f.Value)
+		}
+		if err != nil {
+			return &broker.Error{Kind: broker.KindInvalidParameter, Text: fmt.Sprintf("the header field %s of the send request: %s", f.Key, err)}
+		}
+	}
+	return nil
+}
+
+// sendLetter returns the letter that stands for a field's long name, or 0.
+func sendLetter(name []byte) byte {
+	switch string(name) {
+	case "producerGroup":
+		return 'a'
+	case "topic":
+		return 'b'
+	case "defaultTopic":
+		return 'c'
+	case "defaultTopicQueueNums":
+		return 'd'
+	case "queueId":
+		return 'e'
+	case "sysFlag":
+		return 'f'
+	case "bornTimestamp":
+		return 'g'
+	case "flag":
+		return 'h'
+	case "properties":
+		return 'i'
+	case "reconsumeTimes":
+		return 'j'
+	case "unitMode":
+		return 'k'
+	case "maxReconsumeTimes":
+		return 'l'
+	case "batch":
+		return 'm'
+	}
+	return 0
+}
+
+func readSendField(s *broker.SendRequest, letter byte, v []byte) (err error) {
+	switch letter {
+	case 'a':
+		s.Group = v
+	case 'b':
+		s.Topic = v
+	case 'c':
+		s.DefaultTopic = v
+	case 'd':
+		s.DefaultQueues, err = int32Of(v)
+	case 'e':
+		s.QueueID, err = int32Of(v)
+	case 'f':
+		var n int32
+		n, err = int32Of(v)
+		s.SysFlag = message.SysFlag(n)
+	case 'g':
+		s.BornTimestamp, err = int64Of(v)
+	case 'h':
+		s.Flag, err = int32Of(v)
+	case 'i':
+		s.Properties = v
+	case 'j':
+		s.ReconsumeTimes, err = int32Of(v)
+	case 'k':
+		s.UnitMode = boolOf(v)
+	case 'l':
+		s.MaxReconsumeTimes, err = int32Of(v)
+	case 'm':
+		s.Batch = boolOf(v)
+	}
+	return err
+}
+
+func isSend(code int) bool {
+	return code == remoting.ReqSendMessage || code == remoting.ReqSendMessageV2 || code == remoting.ReqSendBatchMessage
+}
+
+// addSend checks and encodes a send; commitSends stores and answers it.
+func (s *session) addSend(r *remoting.Request) {
+	if s.sender == nil {
+		s.sender = s.broker.NewSender()
+	}
+	req := &s.request
+	if err := readSend(r, req); err != nil {
+		s.refuseSend(r, err)
+		return
+	}
+	if r.Version < versionMaxReconsume {
+		req.MaxReconsumeTimes = -1
+	}
+	req.BornHost, req.StoreHost = s.conn.RemoteAddr(), s.storeHost
+	s.sender.Add(req)
+	s.sends = append(s.sends, r)
+}
+
+// versionMaxReconsume is the first client version whose maxReconsumeTimes counts: 3.4.9.
+const versionMaxReconsume = 121
+
+// commitSends stores what addSend gathered and answers it, at once or, where a
+// message waits for its fsync, after it.
+func (s *session) commitSends() {
+	if len(s.sends) == 0 {
+		return
+	}
+	results := s.sender.Commit()
+	if s.sender.Waits() {
+		s.answerWhenSafe(results)
+	} else {
+		for i, r := range s.sends {
+			s.answerSend(s.conn.Reply(r, remoting.RespSuccess), &results[i])
+		}
+	}
+	s.sender.Reset()
+	s.sends = s.sends[:0]
+}
+
+// answerSend writes the answer to one send.
+func (s *session) answerSend(w *remoting.Writer, res *broker.SendResult) {
+	if res.Err != nil {
+		code, _ := codeOf(res.Err)
+		w.Code(code).Remark(res.Err.Error())
+	} else {
+		s.scratch = res.AppendMessageID(s.scratch[:0])
+		w.Bytes("msgId", s.scratch).Int("queueId", int64(res.QueueID)).Int("queueOffset", int64(res.Offset))
+		if len(res.UniqueKey) > 0 {
+			w.Bytes("transactionId", res.UniqueKey)
+		}
+	}
+	s.stampSend(w)
+	_ = w.End()
+}
+
+func (s *session) stampSend(w *remoting.Writer) {
+	cfg := s.broker.Settings()
+	w.Str("MSG_REGION", cfg.Region).Bool("TRACE_ON", cfg.TraceOn)
+}
+
+func (s *session) refuseSend(r *remoting.Request, err error) {
+	code, _ := codeOf(err)
+	w := s.conn.Reply(r, code).Remark(err.Error())
+	s.stampSend(w)
+	_ = w.End()
+}
+
+// lateSend is the answer to a send that waits for its fsync.
+type lateSend struct {
+	ticket remoting.Ticket
+	result broker.SendResult
+	id     []byte
+}
+
+// answerWhenSafe answers the sends from the goroutine that flushed them.
+func (s *session) answerWhenSafe(results []broker.SendResult) {
+	late := make([]lateSend, len(results))
+	var ids []byte
+	for i := range results {
+		res := &results[i]
+		late[i] = lateSend{ticket: s.sends[i].Ticket(), result: *res}
+		if res.Err == nil {
+			from := len(ids)
+			ids = res.AppendMessageID(ids)
+			late[i].id = ids[from:len(ids):len(ids)]
+			from = len(ids)
+			ids = append(ids, res.UniqueKey...)
+			late[i].result.UniqueKey = ids[from:len(ids):len(ids)]
+		}
+	}
+	conn := s.conn
+	s.sender.WhenSafe(func(err error) {
+		for i := range late {
+			s.answerLate(conn, &late[i], err)
+		}
+	})
+}
+
+func (s *session) answerLate(conn *remoting.Conn, l *lateSend, err error) {
+	w := conn.Later(l.ticket, remoting.RespSuccess)
+	if l.result.Err == nil && err != nil {
+		l.result.Err = &broker.Error{Kind: broker.KindUnavailable, Text: "the message could not be flushed to the disk and may be lost", Cause: err}
+	}
+	if l.result.Err != nil {
+		code, _ := codeOf(l.result.Err)
+		w.Code(code).Remark(l.result.Err.Error())
+	} else {
+		w.Bytes("msgId", l.id).Int("queueId", int64(l.result.QueueID)).Int("queueOffset", int64(l.result.Offset))
+		if len(l.result.UniqueKey) > 0 {
+			w.Bytes("transactionId", l.result.UniqueKey)
+		}
+	}
+	s.stampSend(w)
+	_ = w.End()
+}

@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/remoting"
+)
+
+// session is what the gateway keeps of a connection. Its methods run on the
+// connection's own goroutine, except those of broker.Client.
+type session struct {
+	gateway   *Gateway
+	broker    *broker.Broker
+	conn      *remoting.Conn
+	storeHost netip.AddrPort // under which this client reached the broker
+	closed    atomic.Bool
+	language  atomic.Int32 // as the client last told it
+
+	sender  *broker.Sender      // made with the first send
+	sends   []*remoting.Request // in the order they were added to the sender
+	request broker.SendRequest
+	scratch []byte
+	names   names
+	pulls   broker.PullRequest
+	spare   *parkedPull // for the next pull that may park
+}
+
+// RemoteAddr implements broker.Client.
+func (s *session) RemoteAddr() netip.AddrPort { return s.conn.RemoteAddr() }
+
+// ok answers a request with success and nothing else.
+func (s *session) ok(r *remoting.Request) error {
+	return s.conn.Reply(r, remoting.RespSuccess).End()
+}
+
+// okBody answers a request with success and a body.
+func (s *session) okBody(r *remoting.Request, body []byte) error {
+	return s.conn.Reply(r, remoting.RespSuccess).Body(body).End()
+}
+
+func isConnError(err error) bool {
+	return errors.Is(err, remoting.ErrClosed) || errors.Is(err, remoting.ErrOutputFull) || errors.Is(err, remoting.ErrTooLarge)
+}
+
+// names gives back one string for the same bytes, so that the group and topic
+// of a connection's requests are not copied each time. It is bounded.
+type names struct{ known map[string]string }
+
+const maxNames = 1024
+
+func (n *names) of(b []byte) string {
+	if s, ok := n.known[string(b)]; ok {
+		return s
+	}
+	if len(n.known) >= maxNames || n.known == nil {
+		n.known = make(map[string]string)
+	}
+	s := string(b)
+	n.known[s] = s
+	return s
+}
