@@ -201,7 +201,9 @@ func (l *Log) Record(pos message.Position) (message.View, error) {
 }
 
 // checkRecord returns the record that b starts with if it may be believed:
-// its lengths fit, it says itself that it stands at pos, its body is whole.
+// its lengths fit, it says itself that it stands at pos, its body is whole, and
+// its end was written. Nothing but the body has a checksum, but what a power
+// cut keeps from the disk reads as zeros, and no properties end with one.
 func checkRecord(b []byte, pos int64) (message.View, error) {
 	v, err := message.Parse(b)
 	if err != nil {
@@ -209,6 +211,9 @@ func checkRecord(b []byte, pos int64) (message.View, error) {
 	}
 	if v.Position() != position(pos) {
 		return nil, fmt.Errorf("the record there says that it stands at position %d, not %d", v.Position(), pos)
+	}
+	if p := v.Properties(); len(p) > 0 && p[len(p)-1] == 0 {
+		return nil, errors.New("the end of the record is zeros")
 	}
 	return v, v.VerifyBody()
 }
