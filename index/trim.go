@@ -101,24 +101,81 @@ func (c *cutter) item(n int64) (item, error) {
 	return getItem(b[:]), err
 }
 
+// sector is what a disk writes whole; a longer write may be torn there.
+const sector = 512
+
+// seam returns how many bytes of the item are in front of the end of a sector,
+// if it lies across one, else 0.
+func (c *cutter) seam(n int64) int64 {
+	at := c.l.itemPlace(n)
+	if left := sector - at%sector; left < itemSize {
+		return left
+	}
+	return 0
+}
+
 // search returns the number of the first item that does not count. Durable
 // items are the first of the file and ascend by position; behind them is what
-// was put later, or zeros.
+// was put later, or zeros. Items across sectors may be torn: the one before
+// speaks for them, and one that is the last is looked at closer.
 func (c *cutter) search() (int64, error) {
 	lo, hi := int64(1), c.l.items
 	for lo < hi {
 		mid := lo + (hi-lo)/2
-		it, err := c.item(mid)
+		ask := mid
+		if c.seam(ask) > 0 && ask > 1 {
+			ask--
+		}
+		it, err := c.item(ask)
 		if err != nil {
 			return 0, err
 		}
-		if it.pos >= 0 && it.pos < c.pos && (it.pos > 0 || it.hash != 0) {
+		if c.counts(it) {
 			lo = mid + 1
 		} else {
 			hi = mid
 		}
 	}
+	if last := lo - 1; last > 1 && c.seam(last) > 0 {
+		ok, err := c.plausible(last)
+		if err != nil || !ok {
+			return last, err
+		}
+	}
 	return lo, nil
+}
+
+func (c *cutter) counts(it item) bool {
+	return it.pos >= 0 && it.pos < c.pos && it.hash >= 0 && (it.pos > 0 || it.hash != 0)
+}
+
+// plausible looks at an item that may be torn. If it is taken for whole, its
+// link is made good, since half a link would lose those before it; a wrong
+// hash or position only makes a candidate that the caller turns down.
+func (c *cutter) plausible(n int64) (bool, error) {
+	it, err := c.item(n)
+	if err != nil {
+		return false, err
+	}
+	before, err := c.item(n - 1)
+	if err != nil || !c.counts(it) || it.pos < before.pos || it.secs < before.secs {
+		return false, err
+	}
+	slot := int64(it.hash) % c.l.slots
+	prev := int64(0)
+	err = c.backwards(n, func(m int64, older item) bool {
+		if int64(older.hash)%c.l.slots == slot {
+			prev = m
+		}
+		return prev == 0
+	})
+	if err == nil && prev != int64(it.prev) {
+		it.prev = int32(prev)
+		var b [itemSize]byte
+		putItem(b[:], it)
+		_, err = c.f.WriteAt(b[:], c.l.itemPlace(n))
+	}
+	return true, err
 }
 
 // repairSlots leads every slot to its newest item that is kept, counts the
@@ -179,6 +236,10 @@ func (c *cutter) down(slot, n int64) (int64, bool, error) {
 		if it.pos < c.pos || it.hash < 0 || int64(it.hash)%c.l.slots != slot || int64(it.prev) >= n {
 			return 0, false, nil
 		}
+		// A torn item may have lost its link, or the half of it.
+		if left := c.seam(n); left > 0 && (it.prev == 0 || left > itemSize-4) {
+			return 0, false, nil
+		}
 		n = int64(it.prev)
 	}
 	return max(n, 0), n >= 0, nil
@@ -187,27 +248,39 @@ func (c *cutter) down(slot, n int64) (int64, bool, error) {
 // findLost goes through the items that are kept, newest first, for the slots
 // that nothing leads to.
 func (c *cutter) findLost(lost map[int64]bool) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	var werr error
+	err := c.backwards(c.keep, func(n int64, it item) bool {
+		slot := int64(it.hash) % c.l.slots
+		if lost[slot] {
+			delete(lost, slot)
+			var s [slotSize]byte
+			putSlot(s[:], int32(n))
+			_, werr = c.f.WriteAt(s[:], c.l.slotPlace(slot))
+			c.slotsUsed++
+		}
+		return len(lost) > 0 && werr == nil
+	})
+	return errors.Join(err, werr)
+}
+
+// backwards calls fn with the items below end, newest first, until it returns
+// false.
+func (c *cutter) backwards(end int64, fn func(n int64, it item) bool) error {
 	const per = 1 << 13
-	raw := make([]byte, per*itemSize)
-	for end := c.keep; end > 1 && len(lost) > 0; {
+	raw := make([]byte, min(per, end)*itemSize)
+	for end > 1 {
 		from := max(1, end-per)
 		b := raw[:(end-from)*itemSize]
 		if err := readFull(c.f, b, c.l.itemPlace(from)); err != nil {
 			return err
 		}
 		for n := end - 1; n >= from; n-- {
-			it := getItem(b[(n-from)*itemSize:])
-			slot := int64(it.hash) % c.l.slots
-			if !lost[slot] {
-				continue
+			if !fn(n, getItem(b[(n-from)*itemSize:])) {
+				return nil
 			}
-			delete(lost, slot)
-			var s [slotSize]byte
-			putSlot(s[:], int32(n))
-			if _, err := c.f.WriteAt(s[:], c.l.slotPlace(slot)); err != nil {
-				return err
-			}
-			c.slotsUsed++
 		}
 		end = from
 	}
