@@ -251,7 +251,8 @@ public final class Store {
                 RemotingCommand req = RemotingCommand.createRequestCommand(14, null);
                 req.setExtFields(new HashMap<>(Map.of("consumerGroup", gt[0], "topic", gt[1], "queueId", "" + q, "setZeroIfNotFound", "false")));
                 RemotingCommand resp = Kit.remoting(producer).invokeSync(k.broker(), req, 5000);
-                if (resp.getCode() == 0) {
+                // 4.9 says 0 for a queue of which the group has no offset, whatever the last field is.
+                if (resp.getCode() == 0 && !resp.getExtFields().get("offset").equals("0")) {
                     var row = new LinkedHashMap<String, Object>();
                     row.put("group", gt[0]);
                     row.put("topic", gt[1]);
