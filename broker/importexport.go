@@ -107,6 +107,16 @@ func (im *importer) note(from string) bool {
 	return true
 }
 
+// usable tells whether a name can be taken over. Names that today's rules for
+// new ones refuse are: they are in use.
+func (im *importer) usable(file, name string) bool {
+	if name != "" && !strings.ContainsRune(name, 0) {
+		return true
+	}
+	im.report.Notes = append(im.report.Notes, fmt.Sprintf("%s: the name %q cannot be used; it was left out", file, name))
+	return false
+}
+
 func (im *importer) version(key string, v DataVersion) error {
 	return kv.NewBucket(im.db, "version", kv.JSON[DataVersion]()).PutTo(&im.batch, []byte(key), v)
 }
@@ -120,8 +130,7 @@ func (im *importer) topics() error {
 	for name, t := range file.TopicConfigTable {
 		c := t.config()
 		c.Name = cmp.Or(c.Name, name)
-		if err := message.CheckTopicName(c.Name); err != nil {
-			im.report.Notes = append(im.report.Notes, "topics.json: "+err.Error()+"; it was left out")
+		if !im.usable("topics.json", c.Name) {
 			continue
 		}
 		if err := bucket.PutTo(&im.batch, []byte(c.Name), c); err != nil {
@@ -141,8 +150,7 @@ func (im *importer) groups() error {
 	for name, g := range file.SubscriptionGroupTable {
 		c := g.config()
 		c.Name = cmp.Or(c.Name, name)
-		if err := message.CheckGroupName(c.Name); err != nil {
-			im.report.Notes = append(im.report.Notes, "subscriptionGroup.json: "+err.Error()+"; it was left out")
+		if !im.usable("subscriptionGroup.json", c.Name) {
 			continue
 		}
 		if err := bucket.PutTo(&im.batch, []byte(c.Name), storedGroup{c, file.ForbiddenTable[c.Name]}); err != nil {
@@ -162,7 +170,7 @@ func (im *importer) offsets() error {
 		stored := kv.NewBucket(im.db, bucket, kv.Int64[message.Offset]())
 		for name, queues := range table {
 			topic, group, ok := strings.Cut(name, "@")
-			if !ok || strings.ContainsRune(name, 0) {
+			if !ok || strings.ContainsRune(name, 0) { // the zero byte separates the parts of keys
 				im.report.Notes = append(im.report.Notes, fmt.Sprintf("consumerOffset.json: %q is no TOPIC@GROUP; it was left out", name))
 				continue
 			}
