@@ -182,7 +182,9 @@ func (r *recovery) check() error {
 		}
 	}
 	for i := 1; i < len(segs); i++ {
-		if prev := segs[i-1].Base + message.Position(segs[i-1].Size); segs[i].Base != prev {
+		prev := segs[i-1].Base + message.Position(segs[i-1].Size)
+		// A power cut can take a file that nothing durable was in.
+		if segs[i].Base != prev && !(r.found.Exact && prev >= r.mark.flushed) {
 			return fmt.Errorf("%w: the file %s/%020d is not there; %s", ErrMissing, s.path(logFolder), int64(prev), advice)
 		}
 	}

@@ -27,7 +27,7 @@ func small(fsys vfs.FS) Options {
 	}
 }
 
-func mustOpen(t testing.TB, o Options) *Store {
+func mustOpen(t tester, o Options) *Store {
 	t.Helper()
 	s, err := Open("/data", o)
 	if err != nil {
@@ -36,14 +36,14 @@ func mustOpen(t testing.TB, o Options) *Store {
 	return s
 }
 
-func mustClose(t testing.TB, s *Store) {
+func mustClose(t tester, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
 }
 
-func mustSee(t testing.TB, s *Store) {
+func mustSee(t tester, s *Store) {
 	t.Helper()
 	if err := s.WaitVisible(); err != nil {
 		t.Fatalf("WaitVisible: %v", err)
@@ -58,7 +58,7 @@ func text(topic string, queue int32, body string, props ...string) *message.Mess
 	return m
 }
 
-func mustPut(t testing.TB, s *Store, m *message.Message) Result {
+func mustPut(t tester, s *Store, m *message.Message) Result {
 	t.Helper()
 	r, err := s.Put(m)
 	if err != nil {
@@ -68,7 +68,7 @@ func mustPut(t testing.TB, s *Store, m *message.Message) Result {
 }
 
 // bodies splits records into their bodies.
-func bodies(t testing.TB, records []byte) (out []string) {
+func bodies(t tester, records []byte) (out []string) {
 	t.Helper()
 	for len(records) > 0 {
 		v, err := message.Parse(records)
@@ -82,7 +82,7 @@ func bodies(t testing.TB, records []byte) (out []string) {
 }
 
 // readAll reads a queue to its end, as a consumer does.
-func readAll(t testing.TB, s *Store, topic string, queue int32) (out []string) {
+func readAll(t tester, s *Store, topic string, queue int32) (out []string) {
 	t.Helper()
 	q := GetQuery{Topic: topic, Queue: queue, MaxCount: 32}
 	for range 100_000 {
@@ -104,7 +104,7 @@ func readAll(t testing.TB, s *Store, topic string, queue int32) (out []string) {
 	return nil
 }
 
-func equal[T comparable](t testing.TB, what string, got, want T) {
+func equal[T comparable](t tester, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s is %v, want %v", what, got, want)
@@ -345,4 +345,12 @@ func TestDeleteTopic(t *testing.T) {
 		}
 		mustClose(t, s)
 	}
+}
+
+// tester is what tests and property checks have in common.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Fatal(args ...any)
 }
