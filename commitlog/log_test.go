@@ -410,6 +410,9 @@ func TestFailedFlushIsSticky(t *testing.T) {
 			if err := l.Close(); !errors.Is(err, ErrFailed) {
 				t.Fatal("Close:", err)
 			}
+			if l.Flushed() != safe {
+				t.Fatal("Close tried again and believed the kernel")
+			}
 			if n := len(failed); n != 0 {
 				t.Fatal("Failed was called more than once")
 			}
