@@ -137,7 +137,7 @@ func (b *Broker) storeOptions(o Options) store.Options {
 	s := o.Settings
 	return store.Options{
 		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, QueueFileEntries: s.QueueFileEntries,
-		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush,
+		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
 		StoreHost: b.StoreHost, OnArrive: b.holds.arrived, Progress: o.Progress, Events: o.Events.Store,
 	}
 }

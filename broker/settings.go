@@ -3,6 +3,8 @@ package broker
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/merlinmq/merlin/internal/config"
 )
 
 // Settings are what an operator can set of a broker, in the units of Apache's
@@ -25,15 +27,21 @@ type Settings struct {
 	QueueFileEntries int   // entries of a consume queue file
 	IndexSlots       int
 	IndexItems       int
+	NoIndex          bool
+	FlushEvery       time.Duration // between fsyncs that nobody waits for
+
+	// Config is where the settings came from, for tools that read and change it.
+	Config *config.Config
 
 	MaxMessageSize   atomic.Int64 // bytes of a body
-	Permission       atomic.Int32 // of the whole broker: PermRead | PermWrite
+	Permission       atomic.Int64 // of the whole broker: PermRead | PermWrite
 	AutoCreateTopic  atomic.Bool
 	AutoCreateGroup  atomic.Bool
 	LitePull         atomic.Bool
 	LongPolling      atomic.Bool
 	ShortPollingMs   atomic.Int64
 	PropertyFilter   atomic.Bool // SQL92 filters are allowed
+	NotifyMembers    atomic.Bool // groups are told when their members change
 	OffsetFlushEvery time.Duration
 }
 
@@ -45,7 +53,9 @@ func DefaultSettings() *Settings {
 		DefaultTopicQueues: 8, MaxHolds: 100_000, OffsetFlushEvery: 5 * time.Second,
 	}
 	s.MaxMessageSize.Store(4 << 20)
-	s.Permission.Store(int32(PermRead | PermWrite))
+	s.Permission.Store(PermRead | PermWrite)
+	s.NotifyMembers.Store(true)
+	s.Config = config.New(config.Broker)
 	s.AutoCreateTopic.Store(true)
 	s.AutoCreateGroup.Store(true)
 	s.LitePull.Store(true)

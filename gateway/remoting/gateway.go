@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/remoting"
@@ -14,15 +15,13 @@ type Options struct {
 	// Address returns the address under which clients reach the broker, when
 	// it was set; invalid, if each client is told the one that it dialled.
 	Address netip.AddrPort
-	// Port is the broker's port in the addresses that clients are told.
-	Port uint16
 }
 
 // Gateway is a remoting.Handler that serves a broker.
 type Gateway struct {
 	broker  *broker.Broker
-	address netip.AddrPort
-	port    uint16
+	address atomic.Pointer[netip.AddrPort]
+	port    atomic.Uint32
 	serve   map[int]serveFunc
 }
 
@@ -32,10 +31,17 @@ type serveFunc func(s *session, r *remoting.Request) error
 
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
-	g := &Gateway{broker: o.Broker, address: o.Address, port: o.Port}
+	g := &Gateway{broker: o.Broker}
+	g.address.Store(&o.Address)
 	g.serve = g.table()
 	return g
 }
+
+// SetPort sets the broker's port in what clients are told, once it is known.
+func (g *Gateway) SetPort(port uint16) { g.port.Store(uint32(port)) }
+
+// SetAddress sets the address that clients are told, as Options.Address does.
+func (g *Gateway) SetAddress(a netip.AddrPort) { g.address.Store(&a) }
 
 // table says who serves which code. Sends are not in it: see session.go.
 func (g *Gateway) table() map[int]serveFunc {
@@ -48,9 +54,9 @@ func (g *Gateway) table() map[int]serveFunc {
 
 // Connected implements remoting.Handler.
 func (g *Gateway) Connected(c *remoting.Conn) {
-	s := &session{gateway: g, broker: g.broker, conn: c, storeHost: g.address}
+	s := &session{gateway: g, broker: g.broker, conn: c, storeHost: *g.address.Load()}
 	if !s.storeHost.IsValid() {
-		s.storeHost = netip.AddrPortFrom(c.LocalAddr().Addr().Unmap(), g.port)
+		s.storeHost = netip.AddrPortFrom(c.LocalAddr().Addr().Unmap(), uint16(g.port.Load()))
 	}
 	c.SetState(s)
 }

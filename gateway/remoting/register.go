@@ -78,9 +78,12 @@ func NewRegistrar(o RegistrarOptions) *Registrar {
 	return r
 }
 
-// WaitFirst waits until the broker is registered everywhere, or for ctx.
-func (r *Registrar) WaitFirst(ctx context.Context) error {
+// WaitFirstOf waits until the broker is registered at the name server, or for ctx.
+func (r *Registrar) WaitFirstOf(ctx context.Context, nameServer string) error {
 	for _, l := range r.links {
+		if l.addr != nameServer {
+			continue
+		}
 		select {
 		case <-l.done:
 		case <-ctx.Done():
@@ -293,7 +296,7 @@ func (r *Registrar) table(whole bool, changed map[string]*broker.Topic) []byte {
 // brokerMask takes from every topic the permissions that the broker as a whole
 // does not have: the settings' bits, and write while nothing can be stored.
 func brokerMask(b *broker.Broker) int32 {
-	mask := b.Settings().Permission.Load() | broker.PermInherit | broker.PermPriority
+	mask := int32(b.Settings().Permission.Load()) | broker.PermInherit | broker.PermPriority
 	if b.Store().Failed() != nil {
 		mask &^= broker.PermWrite
 	}

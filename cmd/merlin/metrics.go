@@ -1,0 +1,123 @@
+package main
+
+import (
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/nameserver"
+	"github.com/merlinmq/merlin/remoting"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// collect registers the metrics of the parts that run.
+func (h *httpServer) collect(s *server) {
+	h.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	h.registry.MustRegister(&serverMetrics{s})
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Metrics with Apache's names where it has them, with merlin_ before our own.
+var (
+	descMessagesIn      = describe("rocketmq_messages_in_total", "Messages stored since the start.")
+	descBytesIn         = describe("rocketmq_throughput_in_total", "Bytes of messages stored since the start.")
+	descMessagesOut     = describe("rocketmq_messages_out_total", "Messages handed to consumers since the start.")
+	descBytesOut        = describe("rocketmq_throughput_out_total", "Bytes of messages handed to consumers since the start.")
+	descPermission      = describe("rocketmq_broker_permission", "Permission of the broker: 4 read, 2 write.")
+	descTopics          = describe("rocketmq_topic_number", "Topics of the broker.")
+	descGroups          = describe("rocketmq_consumer_group_number", "Consumer groups of the broker.")
+	descStorageSize     = describe("rocketmq_storage_size", "Bytes that the commit log takes.")
+	descFlushBehind     = describe("rocketmq_storage_flush_behind_bytes", "Bytes written and not fsynced yet.")
+	descDispatchBehind  = describe("rocketmq_storage_dispatch_behind_bytes", "Bytes of the log that consumers do not see yet.")
+	descDispatchWaiting = describe("merlin_dispatch_waiting_messages", "Messages between append and dispatch; appends wait at 32768.")
+	descCheckpoint      = describe("merlin_checkpoint_behind_bytes", "Bytes that a restart after a crash reads again.")
+	descSkipped         = describe("merlin_unreadable_entries_total", "Queue entries that led to no record.")
+	descHolds           = describe("merlin_parked_pulls", "Pulls that wait for a message; bounded by 100000.")
+	descWritable        = describe("merlin_writable", "1 while messages can be stored.")
+	descDiskFree        = describe("merlin_disk_free_bytes", "Free bytes of the disk with the commit log.")
+	descConns           = describe("merlin_connections", "Open connections.", "port")
+	descInput           = describe("merlin_input_bytes", "Bytes received and not served yet; bounded.", "port")
+	descOutput          = describe("merlin_output_bytes", "Bytes of answers that no socket has taken yet; bounded.", "port")
+	descBusy            = describe("merlin_busy_total", "Requests refused with SYSTEM_BUSY.", "port")
+	descBadFrames       = describe("merlin_bad_frames_total", "Frames that could not be read.", "port")
+	descPanics          = describe("merlin_panics_total", "Requests that hit a bug.", "port")
+	descClosed          = describe("merlin_connections_closed_total", "Connections that ended, by cause.", "port", "cause")
+	descNamesBrokers    = describe("merlin_namesrv_brokers", "Brokers registered at the name server.")
+	descNamesTopics     = describe("merlin_namesrv_topics", "Topics known to the name server.")
+	descNamesRoutes     = describe("merlin_namesrv_route_queries_total", "Route queries answered.")
+	descNamesMisses     = describe("merlin_namesrv_route_misses_total", "Route queries for topics without a route.")
+)
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// serverMetrics reads the counters of the parts when it is asked.
+type serverMetrics struct{ s *server }
+
+// Describe implements prometheus.Collector.
+func (m *serverMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m *serverMetrics) Collect(ch chan<- prometheus.Metric) {
+	if m.s.broker != nil {
+		brokerMetrics(ch, m.s.broker)
+		portMetrics(ch, "broker", m.s.brokerPort)
+	}
+	if m.s.names != nil {
+		nameServerMetrics(ch, m.s.names)
+		portMetrics(ch, "namesrv", m.s.namesPort)
+	}
+}
+
+func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
+	st := b.Store().Stats()
+	counter(ch, descMessagesIn, float64(st.PutMessages))
+	counter(ch, descBytesIn, float64(st.PutBytes))
+	counter(ch, descMessagesOut, float64(b.Stats().PulledMsgs.Load()))
+	counter(ch, descBytesOut, float64(b.Stats().PulledByte.Load()))
+	gauge(ch, descPermission, float64(b.Settings().Permission.Load()))
+	gauge(ch, descTopics, float64(b.Topics().Len()))
+	gauge(ch, descGroups, float64(b.Groups().Len()))
+	gauge(ch, descFlushBehind, float64(st.FlushBehind))
+	gauge(ch, descDispatchBehind, float64(st.DispatchBehind))
+	gauge(ch, descDispatchWaiting, float64(st.DispatchWaiting))
+	gauge(ch, descCheckpoint, float64(st.CheckpointBehind))
+	counter(ch, descSkipped, float64(st.Skipped))
+	gauge(ch, descHolds, float64(b.Holds()))
+	writable := 1.0
+	if b.Store().Writable() != nil {
+		writable = 0
+	}
+	gauge(ch, descWritable, writable)
+	if u, err := b.Store().Usage(); err == nil {
+		gauge(ch, descStorageSize, float64(u.LogBytes))
+		gauge(ch, descDiskFree, float64(u.DiskFree))
+	}
+}
+
+func nameServerMetrics(ch chan<- prometheus.Metric, names *nameserver.Server) {
+	st := names.Stats()
+	gauge(ch, descNamesBrokers, float64(st.Brokers))
+	gauge(ch, descNamesTopics, float64(st.Topics))
+	counter(ch, descNamesRoutes, float64(st.Routes))
+	counter(ch, descNamesMisses, float64(st.Misses))
+}
+
+func portMetrics(ch chan<- prometheus.Metric, port string, s *remoting.Server) {
+	st := s.Stats()
+	gauge(ch, descConns, float64(st.Connections), port)
+	gauge(ch, descInput, float64(st.InputBytes), port)
+	gauge(ch, descOutput, float64(st.OutputBytes), port)
+	counter(ch, descBusy, float64(st.Busy), port)
+	counter(ch, descBadFrames, float64(st.BadFrames), port)
+	counter(ch, descPanics, float64(st.Panics), port)
+	for cause, n := range st.Closed {
+		counter(ch, descClosed, float64(n), port, remoting.Cause(cause).String())
+	}
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/merlinmq/merlin/broker"
+	gateway "github.com/merlinmq/merlin/gateway/remoting"
+	"github.com/merlinmq/merlin/nameserver"
+	"github.com/merlinmq/merlin/remoting"
+	"github.com/merlinmq/merlin/store"
+	"github.com/spf13/cobra"
+)
+
+// server is everything that runs in one process.
+type server struct {
+	out io.Writer
+	log *slog.Logger
+
+	http       *httpServer
+	names      *nameserver.Server
+	namesLoop  context.CancelFunc
+	namesDone  chan struct{}
+	namesPort  *remoting.Server
+	broker     *broker.Broker
+	gateway    *gateway.Gateway
+	brokerPort *remoting.Server
+	vipPort    *remoting.Server // two below the broker's, for clients that still dial it
+	registrar  *gateway.Registrar
+}
+
+// serve runs what the flags ask for until the context ends.
+func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
+	set, err := f.loadSettings(cmd.Context(), a, cmd.Flags().Changed)
+	if set != nil {
+		for _, line := range set.lines {
+			fmt.Fprintln(a.out, line)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s := &server{out: a.out, log: slog.New(slog.NewTextHandler(a.err, nil))}
+	if err = s.start(cmd.Context(), set); err == nil {
+		fmt.Fprintln(s.out, "ready")
+		<-cmd.Context().Done()
+	}
+	return errors.Join(err, s.close())
+}
+
+// start opens and starts the parts from the bottom up.
+func (s *server) start(ctx context.Context, set *settings) (err error) {
+	if set.httpAddr != "" {
+		if s.http, err = listenHTTP(set.httpAddr, s.log); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.out, "http listening on", told(s.http.listener.Addr()))
+	}
+	if set.namesAddr != "" {
+		if err := s.startNames(set, set.namesAddr); err != nil {
+			return err
+		}
+	}
+	if set.brokerAddr != "" {
+		if err := s.startBroker(ctx, set); err != nil {
+			return err
+		}
+	}
+	if s.http != nil {
+		s.http.collect(s)
+		s.http.ready.Store(true)
+	}
+	return nil
+}
+
+func (s *server) startNames(set *settings, addr string) (err error) {
+	o := set.names
+	o.Events = nameserver.Events{
+		Joined: func(b nameserver.Broker) { s.log.Info("a broker has registered", "broker", b.Name, "address", b.Addr) },
+		Gone: func(d nameserver.Departure) {
+			s.log.Warn("a broker is gone", "broker", d.Broker, "address", d.Addr, "reason", d.Why)
+		},
+	}
+	if s.names, err = nameserver.New(o); err != nil {
+		return err
+	}
+	if s.namesPort, err = s.listen("name server", "--namesrv-listen", addr, s.names.Handler(), set.remoting); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.namesLoop, s.namesDone = cancel, make(chan struct{})
+	go func() {
+		defer close(s.namesDone)
+		_ = s.names.Run(ctx)
+	}()
+	fmt.Fprintln(s.out, "namesrv listening on", told(s.namesPort.Addr()))
+	return nil
+}
+
+func (s *server) listen(what, flag, addr string, h remoting.Handler, o remoting.ServerOptions) (*remoting.Server, error) {
+	o.Events = s.connectionEvents(what)
+	p, err := remoting.Listen(addr, h, o)
+	if err != nil {
+		return nil, fmt.Errorf("the %s cannot listen on %s: %w; choose another address with %s", what, addr, err, flag)
+	}
+	return p, nil
+}
+
+func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
+	o := set.broker
+	o.OnTopics = func(c broker.TopicChange) {
+		if s.registrar != nil {
+			s.registrar.TopicsChanged(c)
+		}
+	}
+	o.Events = s.brokerEvents()
+	if s.http != nil {
+		s.http.setStage("recovering the log")
+		o.Progress = s.http.progress
+	}
+	if s.broker, err = broker.Open(set.dir, o); err != nil {
+		return err
+	}
+	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address})
+	if s.brokerPort, err = s.listen("broker", "--broker-listen", set.brokerAddr, s.gateway, set.remoting); err != nil {
+		return err
+	}
+	port := portOf(s.brokerPort.Addr())
+	s.gateway.SetPort(port)
+	address := set.address
+	if address.IsValid() && address.Port() == 0 {
+		address = netip.AddrPortFrom(address.Addr(), port)
+		s.gateway.SetAddress(address)
+	}
+	s.broker.SetStoreHost(storeHost(address, s.brokerPort.Addr()))
+	s.startVIP(set, set.brokerAddr, port)
+	fmt.Fprintln(s.out, "broker listening on", told(s.brokerPort.Addr()))
+	return s.startRegistrar(ctx, set, address, port)
+}
+
+// startVIP also listens two ports below, where old clients send to. It does
+// not matter when that port is taken.
+func (s *server) startVIP(set *settings, addr string, port uint16) {
+	host, asked, err := net.SplitHostPort(addr)
+	if err != nil || asked == "0" || port < 3 {
+		return
+	}
+	o := set.remoting
+	o.Events = s.connectionEvents("broker")
+	s.vipPort, err = remoting.Listen(net.JoinHostPort(host, fmt.Sprint(port-2)), s.gateway, o)
+	if err != nil {
+		s.vipPort = nil
+		s.log.Warn("the port for old clients is taken; clients before 4.5 that use the VIP channel will not reach the broker", "port", port-2, "error", err)
+	}
+}
+
+func (s *server) startRegistrar(ctx context.Context, set *settings, address netip.AddrPort, port uint16) error {
+	servers := set.nameServers
+	if s.namesPort != nil {
+		servers = append([]string{loopback(s.namesPort.Addr())}, servers...)
+	}
+	if len(servers) == 0 {
+		s.log.Warn("no name server is given: clients will not find this broker; name them with --namesrv or namesrvAddr")
+	}
+	s.registrar = gateway.NewRegistrar(gateway.RegistrarOptions{
+		Broker: s.broker, NameServers: servers, Address: address, Port: port, HAPort: port + 1, Period: set.registerPeriod,
+		Failed: func(addr string, err error) {
+			s.log.Warn("the name server cannot be reached; it is tried again", "nameserver", addr, "error", err)
+		},
+		Registered: func(addr string) { s.log.Info("registered at the name server", "nameserver", addr) },
+	})
+	if s.namesPort == nil {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.registrar.WaitFirstOf(wait, servers[0])
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// close stops the parts from the top down.
+func (s *server) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var errs []error
+	if s.http != nil {
+		s.http.ready.Store(false)
+		s.http.setStage("stopping")
+	}
+	if s.registrar != nil {
+		s.registrar.Close()
+	}
+	for _, p := range []*remoting.Server{s.vipPort, s.brokerPort} {
+		if p != nil {
+			errs = append(errs, p.Shutdown(ctx))
+		}
+	}
+	if s.broker != nil {
+		errs = append(errs, s.broker.Close())
+	}
+	if s.namesPort != nil {
+		errs = append(errs, s.namesPort.Shutdown(ctx))
+	}
+	if s.namesLoop != nil {
+		s.namesLoop()
+		<-s.namesDone
+	}
+	if s.http != nil {
+		errs = append(errs, s.http.close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *server) connectionEvents(what string) remoting.Events {
+	log := s.log.With("port", what)
+	return remoting.Events{
+		Closed: func(peer netip.AddrPort, cause remoting.Cause, err error) {
+			switch cause {
+			case remoting.CausePeer, remoting.CauseLocal, remoting.CauseShutdown, remoting.CauseIdle:
+				log.Debug("connection closed", "peer", peer, "cause", cause.String())
+			default:
+				log.Warn("connection closed", "peer", peer, "cause", cause.String(), "error", err)
+			}
+		},
+		BadFrame: func(peer netip.AddrPort, err error) { log.Warn("a frame cannot be read", "peer", peer, "error", err) },
+		Busy: func(peer netip.AddrPort, reason string) {
+			log.Warn("requests are refused", "peer", peer, "reason", reason)
+		},
+		Panic: func(peer netip.AddrPort, value any, stack []byte) {
+			log.Error("a request hit a bug; the broker goes on", "peer", peer, "panic", value, "stack", string(stack))
+		},
+		Accept: func(err error) { log.Warn("a connection cannot be accepted", "error", err) },
+	}
+}
+
+func portOf(a net.Addr) uint16 { return netip.MustParseAddrPort(a.String()).Port() }
+
+// told is how a listening address is printed: one that can be dialled.
+func told(a net.Addr) string {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if p.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), p.Port()).String()
+	}
+	return p.String()
+}
+
+// loopback is how this process reaches its own listener.
+func loopback(a net.Addr) string {
+	p := netip.MustParseAddrPort(a.String())
+	if p.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.Port()).String()
+	}
+	return p.String()
+}
+
+// storeHost is the address in message ids where no connection tells a better one.
+func storeHost(set netip.AddrPort, listener net.Addr) netip.AddrPort {
+	if set.IsValid() {
+		return set
+	}
+	return netip.MustParseAddrPort(loopback(listener))
+}
+
+func (s *server) brokerEvents() broker.Events {
+	return broker.Events{
+		Warn: func(text string, pairs ...any) { s.log.Warn(text, pairs...) },
+		Store: store.Events{
+			Recovered: func(r store.Recovery) {
+				if !r.Clean || r.Damaged > 0 {
+					s.log.Info("the log was recovered", "from", r.From, "end", r.End, "records", r.Records, "dispatched", r.Dispatched,
+						"damaged", r.Damaged, "cut", r.Cut, "took", r.Took)
+				}
+			},
+			Damaged: func(file string, err error) { s.log.Error("stored data is damaged", "file", file, "error", err) },
+			Skipped: func(err *store.RecordError) { s.log.Warn("a message cannot be read", "error", err) },
+			Failed: func(err error) {
+				s.log.Error("the disk has failed; no more messages are taken", "error", err)
+				if s.registrar != nil {
+					s.registrar.Again()
+				}
+			},
+		},
+	}
+}
