@@ -94,8 +94,10 @@ func (s *Store) Get(q *GetQuery, dst []byte) (GetResult, error) {
 	case q.Offset > r.Max:
 		r.Status, r.Next = GetOffsetBeyondEnd, r.Max
 	default:
-		g := getter{store: s, query: q, queue: cq, result: &r, logMin: s.log.Min(), logMax: s.log.Max()}
-		if err := g.run(); err != nil {
+		// By value: what g points to would be moved to the heap.
+		g := getter{store: s, query: *q, queue: cq, result: r, logMin: s.log.Min(), logMax: s.log.Max()}
+		err := g.run()
+		if r = g.result; err != nil {
 			return r, err
 		}
 	}
@@ -112,9 +114,9 @@ func (s *Store) Get(q *GetQuery, dst []byte) (GetResult, error) {
 // records together, keep those that match.
 type getter struct {
 	store          *Store
-	query          *GetQuery
+	query          GetQuery
 	queue          *consumequeue.Queue
-	result         *GetResult
+	result         GetResult
 	logMin, logMax message.Position
 
 	bytes   int              // of the records that are kept
@@ -130,7 +132,7 @@ type getter struct {
 }
 
 func (g *getter) run() error {
-	r := g.result
+	r := &g.result
 	maxCount := max(g.query.MaxCount, 1)
 	scanLimit := max(minScan, maxCount)
 	g.last = message.NoPosition
@@ -170,7 +172,7 @@ func (g *getter) run() error {
 // choose looks at entries from Next on and notes which records to read, until
 // they fill the answer. stuck says that the row gave nothing.
 func (g *getter) choose(maxCount, scanLimit int) (stuck bool, err error) {
-	r := g.result
+	r := &g.result
 	var entries [64]Entry
 	g.chosen = 0
 	chosenBytes := 0
@@ -234,7 +236,7 @@ func (g *getter) isFull(e *Entry, maxCount, chosenBytes int) bool {
 // readChosen reads the chosen records and keeps those that are what the queue
 // says and match.
 func (g *getter) readChosen() error {
-	r := g.result
+	r := &g.result
 	for from := 0; from < g.chosen; {
 		start := len(r.Body)
 		out, n, err := g.store.log.ReadMany(g.spans[from:g.chosen], 0, r.Body)
@@ -258,7 +260,7 @@ func (g *getter) readChosen() error {
 
 // keep goes through n records that were read to Body from start on.
 func (g *getter) keep(start, from, n int) {
-	r := g.result
+	r := &g.result
 	to := start
 	at := start
 	for i := from; i < from+n; i++ {
