@@ -321,7 +321,7 @@ func TestCrashEverywhere(t *testing.T) {
 func TestHalfWritten(t *testing.T) {
 	seed := time.Now().UnixNano()
 	rng := rand.New(rand.NewSource(seed))
-	for range 50 {
+	for range 25 {
 		dir := t.TempDir()
 		o := Options{Slots: 700, Items: 2000}
 		x := open(t, dir, o)
