@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"math"
+	"path/filepath"
+	"strconv"
 
 	"github.com/merlinmq/merlin/commitlog"
 	"github.com/merlinmq/merlin/consumequeue"
@@ -146,6 +148,16 @@ func (r *recovery) openViews() (err error) {
 	if s.table, err = consumequeue.Open(s.path(queueFolder), o); err != nil {
 		return err
 	}
+	if missing := r.missingQueue(); missing != "" {
+		s.damaged(missing, errors.New("the folder of the queue is not there; it is put together again from the log"))
+		if err = s.table.Close(); err == nil {
+			o.Stamp = ""
+			s.table, err = consumequeue.Open(s.path(queueFolder), o)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	s.index, err = index.Open(s.path(indexFolder), index.Options{
 		FS: s.o.FS, Slots: s.o.IndexSlots, Items: s.o.IndexItems, Now: s.o.Now,
 		Broken: func(b *index.BrokenError) {
@@ -154,6 +166,37 @@ func (r *recovery) openViews() (err error) {
 		},
 	})
 	return err
+}
+
+// missingQueue returns the folder of a queue that the snapshot knows and the
+// disk has not, or "". Without a snapshot the sum of the ends tells.
+func (r *recovery) missingQueue() string {
+	s := r.s
+	if !s.table.FromSnapshot() {
+		return ""
+	}
+	there := make(map[string]bool)
+	looked := make(map[string]bool)
+	for q := range s.table.All() {
+		if q.Max() == 0 {
+			continue
+		}
+		topic := filepath.Join(s.path(queueFolder), q.Topic())
+		if !looked[topic] {
+			looked[topic] = true
+			list, err := s.o.FS.ReadDir(topic)
+			if err != nil {
+				return topic
+			}
+			for _, e := range list {
+				there[filepath.Join(topic, e.Name())] = true
+			}
+		}
+		if name := filepath.Join(topic, strconv.Itoa(int(q.ID()))); !there[name] {
+			return name
+		}
+	}
+	return ""
 }
 
 // check refuses a folder in which files of the log are missing. Nothing has
