@@ -197,11 +197,10 @@ func (g *getter) choose(maxCount, scanLimit int) (stuck bool, err error) {
 			return false, nil
 		} else if e.Position < g.logMin {
 			g.gone = true
+		} else if g.isFull(e, maxCount, chosenBytes) {
+			g.full = true
+			return false, nil
 		} else if g.query.MatchTag == nil || g.query.MatchTag(e.TagCode) {
-			if g.isFull(e, maxCount, chosenBytes) {
-				g.full = true
-				return false, nil
-			}
 			g.spans[g.chosen] = commitlog.Span{Position: e.Position, Size: e.Size}
 			g.offsets[g.chosen] = r.Next
 			g.chosen++
