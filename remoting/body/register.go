@@ -123,11 +123,13 @@ func (b *RegisterBrokerBody) inflate(data []byte, version int) error {
 	if err := r.json(&b.FilterServerList); err != nil {
 		return fmt.Errorf("compressed registration, filter servers: %w", err)
 	}
-	if version < versionOfMappings {
-		return nil
+	if version >= versionOfMappings {
+		if err := b.inflateMappings(&r); err != nil {
+			return fmt.Errorf("compressed registration, queue mappings: %w", err)
+		}
 	}
-	if err := b.inflateMappings(&r); err != nil {
-		return fmt.Errorf("compressed registration, queue mappings: %w", err)
+	if _, err := io.Copy(io.Discard, r.from); err != nil { // the checksum stands at the end
+		return fmt.Errorf("compressed registration: %w", err)
 	}
 	return nil
 }
