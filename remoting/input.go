@@ -26,7 +26,7 @@ func (c *Conn) feed(b []byte) bool {
 	c.last.Store(s.clock.Load())
 	ok := c.waitForReader() && c.take(b)
 	c.flush()
-	c.setHeld(c.backlog())
+	_, within := c.overload() // what was kept of the last frame counts too
 	c.feeding.Store(false)
 	s.leave()
 	if c.closing.Load() {
@@ -37,7 +37,7 @@ func (c *Conn) feed(b []byte) bool {
 			c.kill(Cause(c.closeCause.Load()), nil)
 		}
 	}
-	return ok && c.cause.Load() == 0
+	return ok && within && c.cause.Load() == 0
 }
 
 // backlog is what the connection has received and nobody has served.
@@ -185,7 +185,7 @@ func (c *Conn) reserve(have, whole int) {
 	if cap(c.partial) >= have {
 		return
 	}
-	bigger := getBuf(max(have, min(whole, 4*have)))
+	bigger := getBuf(max(have, min(whole, 2*have)))
 	bigger = append(bigger, c.partial...)
 	c.dropPartial()
 	c.partial = bigger

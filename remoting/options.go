@@ -43,6 +43,13 @@ type ServerOptions struct {
 	BatchBytes int // input handed to one Serve, default 256 KiB
 	MaxConns   int // connections at a time, default without limit
 
+	// ReadBuffer is the kernel's receive buffer in bytes, default 1 MiB with
+	// netpoll and the kernel's own choice with net; negative: always that one.
+	// It bounds what one read of netpoll brings, and with it how long one
+	// connection keeps the poller from the others, and it bounds what a distant
+	// peer can have on the way.
+	ReadBuffer int
+
 	IdleTimeout  time.Duration // without traffic either way, default 120 s; negative: never
 	WriteTimeout time.Duration // until a peer must have taken one write, default 30 s
 
@@ -106,6 +113,9 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 	}
 	if o.Transport == "" {
 		o.Transport = defaultTransport
+	}
+	if o.Transport == TransportNetpoll {
+		def(&o.ReadBuffer, 1<<20)
 	}
 	def(&o.MaxFrame, 16<<20)
 	def(&o.BatchBytes, 256<<10)

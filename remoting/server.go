@@ -59,6 +59,7 @@ func Listen(addr string, h Handler, o ServerOptions) (*Server, error) {
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), empty: make(chan struct{}),
 	}
 	s.clock.Store(1) // 0 stands for never
+	s.asleep.Store(true)
 	if o.Transport == TransportNetpoll {
 		s.transport, err = newNetpollTransport(s, ln)
 	} else {
@@ -155,6 +156,11 @@ func (s *Server) accepted(sock socket, remote, local net.Addr) *Conn {
 	s.counters.accepted.Add(1)
 	s.counters.conns.Add(1)
 	return c
+}
+
+// full says whether MaxConns is reached.
+func (s *Server) full() bool {
+	return s.o.MaxConns > 0 && s.counters.conns.Load() >= int64(s.o.MaxConns)
 }
 
 // connect tells the handler of a new connection.

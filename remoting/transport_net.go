@@ -51,6 +51,11 @@ func (t *netTransport) accept() {
 			continue
 		}
 		pause = 0
+		if n := t.s.o.ReadBuffer; n > 0 {
+			if tc, ok := conn.(*net.TCPConn); ok {
+				tc.SetReadBuffer(n)
+			}
+		}
 		sock := &netSocket{conn: conn}
 		c := t.s.accepted(sock, conn.RemoteAddr(), conn.LocalAddr())
 		if c == nil {

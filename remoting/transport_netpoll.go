@@ -188,6 +188,12 @@ func newFDListener(s *Server, ln net.Listener) (*fdListener, error) {
 	if err := raw.Control(func(fd uintptr) { l.fd = int(fd) }); err != nil {
 		return nil, err
 	}
+	if n := s.o.ReadBuffer; n > 0 {
+		// Accepted sockets inherit it, window scaling included.
+		if err := syscall.SetsockoptInt(l.fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, n); err != nil {
+			return nil, os.NewSyscallError("setsockopt", err)
+		}
+	}
 	l.spare, err = os.Open(os.DevNull)
 	return l, err
 }
@@ -206,8 +212,10 @@ func (l *fdListener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fd, sa, err := accept(l.fd)
-	if err == nil && l.stopped {
+	if err == nil && (l.stopped || l.s.full()) {
+		// Netpoll cannot refuse one without a line in its log.
 		syscall.Close(fd)
+		l.s.counters.refused.Add(1)
 		return nil, nil
 	}
 	switch err {

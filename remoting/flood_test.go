@@ -1,0 +1,444 @@
+package remoting
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// heap watches how far the live and the garbage heap grow together.
+type heap struct {
+	base, peak uint64
+	stop, done chan struct{}
+}
+
+func watchHeap() *heap {
+	runtime.GC()
+	runtime.GC()
+	h := &heap{stop: make(chan struct{}), done: make(chan struct{})}
+	h.base = heapNow()
+	go func() {
+		defer close(h.done)
+		for {
+			select {
+			case <-h.stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+				h.peak = max(h.peak, heapNow())
+			}
+		}
+	}()
+	return h
+}
+
+func heapNow() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+func (h *heap) grown() uint64 {
+	close(h.stop)
+	<-h.done
+	return max(h.peak, h.base) - h.base
+}
+
+const mayGrow = 100 << 20 // what one flood may cost
+
+// others measures what another client sees meanwhile: the slowest of its calls,
+// of which the few worst are left out, because the machine has its own.
+func others(t *testing.T, s *Server, d time.Duration) {
+	t.Helper()
+	c := dial(t, s, ClientOptions{})
+	var took []time.Duration
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		start := time.Now()
+		if _, err := c.Do(within(t, 10*time.Second), 1, nil, []byte("x")); err != nil {
+			t.Fatalf("another client: %v", err)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	if p95 := took[len(took)*95/100]; p95 > 100*time.Millisecond {
+		t.Errorf("another client waited %s (95 of 100 calls waited less, of %d)", p95, len(took))
+	}
+}
+
+// pulls answers code 11 with 256 KB, as a pull does, and everything else as
+// echo. Code 12 is answered from elsewhere.
+func pulls(c *Conn, frames []Request) {
+	for i := range frames {
+		r := &frames[i]
+		switch r.Code {
+		case ReqPullMessage:
+			w := c.Reply(r, 0)
+			w.SetBody(append(w.BodyBuffer(), big...))
+			w.Str("nextBeginOffset", "1").End()
+		case ReqQueryMessage:
+			t := r.Ticket()
+			c.AnswerLater(t, Response{Body: big})
+		default:
+			c.Answer(r, Response{Body: r.Body[:min(len(r.Body), 10)]})
+		}
+	}
+}
+
+var big = make([]byte, 256<<10)
+
+// flood writes the frame again and again until the connection ends or the
+// deadline comes, and never reads.
+func flood(c net.Conn, frame []byte, until time.Time) (sent int64) {
+	many := frame
+	for len(many) < 64<<10 {
+		many = append(many, frame...)
+	}
+	c.SetWriteDeadline(until)
+	for {
+		n, err := c.Write(many)
+		sent += int64(n)
+		if err != nil {
+			return sent
+		}
+	}
+}
+
+func TestFloods(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"pulls that are never read", requestFrame(ReqPullMessage, 1, "")},
+		{"late answers that are never read", requestFrame(ReqQueryMessage, 1, "")},
+		{"large sends", requestFrame(ReqSendMessage, 1, string(make([]byte, 1<<20)))},
+		{"small sends", requestFrame(ReqSendMessage, 1, "x")},
+		{"one-way sends", jsonFrame(`{"code":10,"opaque":1,"flag":2}`, string(make([]byte, 100<<10)))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, o ServerOptions) {
+				s := listen(t, handler{serve: pulls}, o)
+				h := watchHeap()
+				c := raw(t, s)
+				sent := make(chan int64, 1)
+				go func() { sent <- flood(c, tt.frame, time.Now().Add(1200*time.Millisecond)) }()
+				others(t, s, time.Second)
+				n := <-sent
+				grown := h.grown()
+				st := s.Stats()
+				t.Logf("flooded %d MiB, heap grew %d MiB, busy %d, closed %v", n>>20, grown>>20, st.Busy, st.Closed)
+				if grown > mayGrow {
+					t.Errorf("the heap grew by %d MiB", grown>>20)
+				}
+				c.Close()
+				eventually(t, "nothing is held any more", func() bool {
+					st := s.Stats()
+					return st.InputBytes == 0 && st.OutputBytes == 0 && st.Connections == 1
+				})
+			})
+		})
+	}
+}
+
+// A handler that hangs must not let its client fill the memory.
+func TestFloodOfAStuckHandler(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		leave := make(chan struct{})
+		s := listen(t, handler{serve: func(c *Conn, frames []Request) {
+			if frames[0].Code == ReqSendMessage {
+				<-leave
+			}
+			pulls(c, frames)
+		}}, o)
+		h := watchHeap()
+		c := raw(t, s)
+		sent := make(chan int64, 1)
+		go func() {
+			sent <- flood(c, requestFrame(ReqSendMessage, 1, string(make([]byte, 1000))), time.Now().Add(700*time.Millisecond))
+		}()
+		others(t, s, 500*time.Millisecond)
+		n := <-sent
+		grown := h.grown()
+		close(leave)
+		t.Logf("flooded %d MiB, heap grew %d MiB, closed %v", n>>20, grown>>20, s.Stats().Closed)
+		if grown > mayGrow {
+			t.Errorf("the heap grew by %d MiB", grown>>20)
+		}
+		if o.Transport == TransportNetpoll && s.Stats().Closed[CauseInput] != 1 {
+			eventually(t, "the flooder is closed", func() bool { return s.Stats().Closed[CauseInput] == 1 })
+		}
+	})
+}
+
+// Many clients that flood at a time share one bound.
+func TestManyFloodsTogether(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: pulls}, o)
+		h := watchHeap()
+		const floods = 40
+		until := time.Now().Add(900 * time.Millisecond)
+		sent := make(chan int64, floods)
+		for i := range floods {
+			code := []int{ReqPullMessage, ReqQueryMessage, ReqSendMessage}[i%3]
+			c := raw(t, s)
+			go func() { sent <- flood(c, requestFrame(code, 1, string(make([]byte, i*1000))), until) }()
+		}
+		others(t, s, 700*time.Millisecond)
+		var n int64
+		for range floods {
+			n += <-sent
+		}
+		grown := h.grown()
+		t.Logf("flooded %d MiB, heap grew %d MiB, closed %v", n>>20, grown>>20, s.Stats().Closed)
+		if grown > 3*mayGrow {
+			t.Errorf("the heap grew by %d MiB", grown>>20)
+		}
+	})
+}
+
+// A peer that takes nothing for WriteTimeout is closed.
+func TestStalledReaderIsClosed(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		o.WriteTimeout = 200 * time.Millisecond
+		s := listen(t, handler{serve: pulls}, o)
+		for _, code := range []int{ReqPullMessage, ReqQueryMessage} {
+			before := s.Stats().Closed[CauseStalled] + s.Stats().Closed[CauseOutput]
+			c := raw(t, s)
+			for range 100 {
+				c.Write(requestFrame(code, 1, ""))
+			}
+			eventually(t, "the stalled reader is closed", func() bool {
+				st := s.Stats()
+				return st.Closed[CauseStalled]+st.Closed[CauseOutput] == before+1
+			})
+		}
+	})
+}
+
+// A slow reader gets everything as long as it reads.
+func TestSlowReaderGetsEverything(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: pulls}, o)
+		c := raw(t, s)
+		const pulls = 100
+		go func() {
+			for i := range pulls {
+				code := ReqPullMessage
+				if i%10 == 9 {
+					code = ReqQueryMessage
+				}
+				c.Write(requestFrame(code, int32(i), ""))
+			}
+		}()
+		time.Sleep(50 * time.Millisecond)
+		seen := map[int32]bool{}
+		for i := range pulls {
+			if r := readFrame(t, c); len(r.Body) != len(big) {
+				t.Fatalf("answer %d has %d bytes", i, len(r.Body))
+			} else {
+				seen[r.Opaque] = true
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if len(seen) != pulls {
+			t.Errorf("%d different answers", len(seen))
+		}
+	})
+}
+
+// Past the soft bound requests are rejected with the reason, and served again
+// when the backlog is gone.
+func TestBusyPastTheSoftBound(t *testing.T) {
+	if defaultTransport == TransportNet {
+		t.Skip("net holds the peer back instead")
+	}
+	leave := make(chan struct{})
+	var first atomic.Bool
+	o := ServerOptions{Transport: TransportNetpoll, InputSoft: 1 << 20, InputHard: 64 << 20, BatchBytes: 64 << 10}
+	s := listen(t, handler{serve: func(c *Conn, frames []Request) {
+		if first.CompareAndSwap(false, true) {
+			<-leave
+		}
+		pulls(c, frames)
+	}}, o)
+	c := raw(t, s)
+	const frames = 400
+	go func() {
+		for i := range frames {
+			c.Write(requestFrame(ReqSendMessage, int32(i), string(make([]byte, 10_000+i*10))))
+		}
+	}()
+	eventually(t, "a backlog", func() bool { return s.Stats().InputBytes > 3<<20 })
+	close(leave)
+	codes := map[int]int{}
+	for range frames {
+		r := readFrame(t, c)
+		codes[r.Code]++
+		if r.Code == RespSystemBusy && len(r.Remark) < 20 {
+			t.Fatalf("remark %q", r.Remark)
+		}
+	}
+	if codes[RespSystemBusy] == 0 || codes[RespSuccess] < 50 || codes[RespSystemBusy]+codes[RespSuccess] != frames {
+		t.Errorf("answered %v", codes)
+	}
+	c.Write(requestFrame(ReqSendMessage, 1, "x"))
+	if r := readFrame(t, c); r.Code != RespSuccess {
+		t.Errorf("after the backlog: %d %s", r.Code, r.Remark)
+	}
+	if n := s.Stats().Busy; n != int64(codes[RespSystemBusy]) {
+		t.Errorf("%d counted, %d seen", n, codes[RespSystemBusy])
+	}
+}
+
+// Frames that never end cost what they have sent, and that is bounded.
+func TestFramesThatNeverEnd(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: echo}, o)
+		h := watchHeap()
+		for i := range 200 {
+			c := raw(t, s)
+			f := frameOf(0, `{"code":10,"opaque":1}`, "")
+			binary.BigEndian.PutUint32(f, 15<<20)
+			if i%2 == 0 {
+				f = append(f, make([]byte, 1<<20)...)
+			} else {
+				f = f[:1+i%len(f)]
+			}
+			go c.Write(f)
+		}
+		others(t, s, 500*time.Millisecond)
+		eventually(t, "the bound is kept", func() bool { return s.Stats().InputBytes <= s.o.TotalInputHard })
+		grown := h.grown()
+		t.Logf("heap grew %d MiB, held %d MiB, closed %v", grown>>20, s.Stats().InputBytes>>20, s.Stats().Closed)
+		if grown > 300<<20 {
+			t.Errorf("the heap grew by %d MiB", grown>>20)
+		}
+		// They do not keep anybody running either.
+		n := s.active.Load()
+		eventually(t, "nobody runs", func() bool { n = s.active.Load(); return n == 0 })
+	})
+}
+
+func TestRandomBytes(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: echo}, o)
+		rng := rand.New(rand.NewPCG(3, 4))
+		for i := range 150 {
+			c := raw(t, s)
+			b := make([]byte, rng.IntN(3000))
+			for j := range b {
+				b[j] = byte(rng.Uint32())
+			}
+			if i%2 == 0 && len(b) > 8 { // a frame around rubbish
+				binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+				binary.BigEndian.PutUint32(b[4:], uint32(rng.IntN(len(b)))|uint32(i/2%3)<<24)
+			}
+			c.Write(b)
+		}
+		others(t, s, 200*time.Millisecond)
+		if st := s.Stats(); st.Closed[CauseFraming] == 0 || st.BadFrames == 0 || st.Panics != 0 {
+			t.Errorf("stats %+v", st)
+		}
+	})
+}
+
+// A bad header costs its frame, a bad length the connection.
+func TestBadFrames(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: echo}, o)
+		c := raw(t, s)
+		c.Write(jsonFrame(`{"code":10,"opaque":5,"flag":x}`, "body"))
+		c.Write(jsonFrame(`rubbish`, ""))
+		c.Write(requestFrame(1, 6, ""))
+		if r := readFrame(t, c); r.Opaque != 5 || r.Code != RespSystemError || len(r.Remark) < 20 {
+			t.Fatalf("answer %d to %d: %s", r.Code, r.Opaque, r.Remark)
+		}
+		if r := readFrame(t, c); r.Opaque != 6 || r.Code != RespSuccess {
+			t.Fatalf("answer %d to %d", r.Code, r.Opaque)
+		}
+		if st := s.Stats(); st.BadFrames != 2 || st.Unanswered != 1 {
+			t.Errorf("stats %+v", st)
+		}
+		for _, bad := range [][]byte{{0, 0, 0, 1}, {1, 0, 0, 1}, {0x16, 3, 1, 0}, {0, 0, 0, 6, 0, 0, 0, 9, 'x', 'y'}} {
+			c := raw(t, s)
+			c.Write(requestFrame(1, 7, ""))
+			if r := readFrame(t, c); r.Opaque != 7 {
+				t.Fatal(r)
+			}
+			c.Write(append(requestFrame(1, 8, ""), bad...))
+			if r := readFrame(t, c); r.Opaque != 8 { // what was whole before it is served
+				t.Fatal(r)
+			}
+			if _, err := c.Read(make([]byte, 1)); err == nil {
+				t.Errorf("the connection lives after %x", bad)
+			}
+		}
+		eventually(t, "they are counted", func() bool { return s.Stats().Closed[CauseFraming] == 4 })
+	})
+}
+
+func TestManyIdleConnections(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s := listen(t, handler{serve: echo}, o)
+		const conns = 1000
+		h := watchHeap()
+		all := make([]net.Conn, 0, conns)
+		defer func() {
+			for _, c := range all {
+				c.Close()
+			}
+		}()
+		one := requestFrame(1, 1, "x")
+		for range conns {
+			c, err := net.Dial("tcp", s.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+			c.Write(one)
+		}
+		for _, c := range all {
+			if r := readFrame(t, c); r.Opaque != 1 {
+				t.Fatal(r)
+			}
+		}
+		if n := s.Stats().Connections; n != conns {
+			t.Errorf("%d connections", n)
+		}
+		others(t, s, 100*time.Millisecond)
+		if grown := h.grown(); grown > conns*64<<10 {
+			t.Errorf("%d KiB for each of the connections", grown/conns>>10)
+		}
+	})
+}
+
+// Shutdown in the middle of a flood ends in time.
+func TestShutdownUnderLoad(t *testing.T) {
+	onBoth(t, func(t *testing.T, o ServerOptions) {
+		s, err := Listen("127.0.0.1:0", handler{serve: pulls}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 9 {
+			c := raw(t, s)
+			frame := requestFrame([]int{ReqPullMessage, ReqQueryMessage, ReqSendMessage}[i%3], 1, "x")
+			go flood(c, frame, time.Now().Add(10*time.Second))
+			if i%2 == 0 {
+				go io.Copy(io.Discard, c)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		err = s.Shutdown(ctx)
+		if took := time.Since(start); took > 5*time.Second || s.Stats().Connections != 0 {
+			t.Errorf("took %s, %v, %d connections left", took, err, s.Stats().Connections)
+		}
+	})
+}
