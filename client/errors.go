@@ -1,8 +1,11 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 
 	"github.com/merlinmq/merlin/remoting"
@@ -39,7 +42,17 @@ func (e *UnreachableError) Error() string {
 	if e.Role != roleNameServer {
 		hint = "the address comes from the name server; if it is wrong for this machine, set brokerIP1 on the broker"
 	}
-	return fmt.Sprintf("%s %s cannot be reached: %v (%s)", e.Role, e.Addr, e.Err, hint)
+	cause := e.Err
+	// The layers of a failed dial repeat the address.
+	if op := (*net.OpError)(nil); errors.As(cause, &op) {
+		cause = op.Err
+		if sys := (*os.SyscallError)(nil); errors.As(cause, &sys) {
+			cause = sys.Err
+		}
+	} else if errors.Is(cause, context.DeadlineExceeded) {
+		cause = errors.New("no answer in time")
+	}
+	return fmt.Sprintf("%s %s cannot be reached: %v (%s)", e.Role, e.Addr, cause, hint)
 }
 
 // Unwrap returns the cause.

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -33,11 +34,11 @@ func (a *Admin) Groups(ctx context.Context, system bool, progress func(done, tot
 	}
 	names := map[string]bool{}
 	for _, b := range brokers {
-		var w body.SubscriptionGroupWrapper
-		if err := a.callInto(ctx, roleBroker, b.Addr, "list groups", remoting.ReqGetAllSubscriptionGroupConfig, nil, nil, &w); err != nil {
+		table, err := a.groupTable(ctx, b)
+		if err != nil {
 			return nil, err
 		}
-		for name := range w.SubscriptionGroupTable {
+		for name := range table {
 			if system || !systemGroup(name) {
 				names[name] = true
 			}
@@ -178,31 +179,31 @@ type GroupView struct {
 }
 
 // Group looks at one group: settings, members, subscriptions, and how far it
-// has come. It fails with a *ServerError of RespSubscriptionGroupNotExist when
-// no broker knows the group.
+// has come. The error is ErrNotFound when no broker knows the group. It picks
+// the group out of each broker's list, because asking a broker of Apache's for
+// one group alone creates it.
 func (a *Admin) Group(ctx context.Context, group string) (*GroupView, error) {
 	brokers, err := a.masters(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}
 	v := &GroupView{Name: group, Members: []GroupMember{}, Subscriptions: []GroupSubscription{}, Queues: []GroupQueue{}}
-	var unknown error
 	for _, b := range brokers {
-		c, err := a.groupConfig(ctx, b, group)
-		if isCode(err, remoting.RespSubscriptionGroupNotExist) {
-			unknown = err
-			continue
-		}
+		table, err := a.groupTable(ctx, b)
 		if err != nil {
 			return nil, err
 		}
-		v.Configs = append(v.Configs, c)
+		c, known := table[group]
+		if !known {
+			continue
+		}
+		v.Configs = append(v.Configs, groupConfig(b, c))
 		if err := a.addGroup(ctx, v, b); err != nil {
 			return nil, err
 		}
 	}
 	if len(v.Configs) == 0 {
-		return nil, unknown
+		return nil, fmt.Errorf("group %s: no broker knows it (groups are made when a consumer first connects): %w", group, ErrNotFound)
 	}
 	slices.SortFunc(v.Queues, func(x, y GroupQueue) int {
 		return cmp.Or(strings.Compare(x.Topic, y.Topic), strings.Compare(x.Broker, y.Broker), cmp.Compare(x.Queue, y.Queue))
@@ -214,16 +215,17 @@ func (a *Admin) Group(ctx context.Context, group string) (*GroupView, error) {
 	return v, nil
 }
 
-func (a *Admin) groupConfig(ctx context.Context, b Broker, group string) (GroupConfig, error) {
-	c := body.NewSubscriptionGroupConfig(group)
-	var fields remoting.Fields
-	fields.Str("group", group)
-	if err := a.callInto(ctx, roleBroker, b.Addr, "look at group "+group, remoting.ReqGetSubscriptionGroupConfig, fields, nil, &c); err != nil {
-		return GroupConfig{}, err
-	}
+// groupTable returns the groups that a broker knows.
+func (a *Admin) groupTable(ctx context.Context, b Broker) (map[string]body.SubscriptionGroupConfig, error) {
+	var w body.SubscriptionGroupWrapper
+	err := a.callInto(ctx, roleBroker, b.Addr, "list groups", remoting.ReqGetAllSubscriptionGroupConfig, nil, nil, &w)
+	return w.SubscriptionGroupTable, err
+}
+
+func groupConfig(b Broker, c body.SubscriptionGroupConfig) GroupConfig {
 	return GroupConfig{Broker: b.Name, Enabled: c.ConsumeEnable, Broadcast: c.ConsumeBroadcastEnable, Orderly: c.ConsumeMessageOrderly,
 		RetryQueues: int(c.RetryQueueNums), RetryMax: int(c.RetryMaxTimes), TimeoutMin: int(c.ConsumeTimeoutMinute),
-		RetryPolicy: string(c.GroupRetryPolicy.Type), NotifyChange: c.NotifyConsumerIDsChangedEnable, Attributes: c.Attributes}, nil
+		RetryPolicy: string(c.GroupRetryPolicy.Type), NotifyChange: c.NotifyConsumerIDsChangedEnable, Attributes: c.Attributes}
 }
 
 // addGroup adds what one broker knows of the group.

@@ -14,8 +14,8 @@ import (
 )
 
 // MessageAt returns the message of an offset id: the 32 or 56 hex characters
-// that a broker answers a send with. The broker is asked under its registered
-// address if it is known at the name server, else under the one in the id.
+// that a broker answers a send with. The broker is asked under the address in
+// the id.
 func (a *Admin) MessageAt(ctx context.Context, offsetID string) (*Message, error) {
 	host, pos, err := message.ParseOffsetID(offsetID)
 	if err != nil {
@@ -107,7 +107,7 @@ func (q *KeyQuery) matches(m *Message) bool {
 func (a *Admin) MessageByID(ctx context.Context, id, topic string, progress func(done, total int)) ([]*Message, error) {
 	host, _, err := message.ParseOffsetID(id)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%q is no message id: want 32 or 56 hex characters", id)
 	}
 	brokers, err := a.masters(ctx, "", "")
 	if err != nil {

@@ -105,13 +105,13 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 	m := &meter{pid: o.PID, progress: o.Progress}
 	pullers, err := runPullers(ctx, run, m, o.Conns, func(ctx context.Context, done <-chan struct{}) error {
 		if o.Warmup > 0 {
-			m.waitUntil(ctx, done, "warm up", run.from, o.Warmup.Milliseconds())
+			m.waitUntil(ctx, done, "warm up", run.from, 0)
 		}
 		if err := m.begin(); err != nil {
 			return err
 		}
 		if o.Duration > 0 {
-			m.waitUntil(ctx, done, "measure", run.to, o.Duration.Milliseconds())
+			m.waitUntil(ctx, done, "measure", run.to, 0)
 		} else {
 			m.waitUntil(ctx, done, "measure", 0, result.Available)
 		}

@@ -28,7 +28,7 @@ type ProduceOptions struct {
 	Rate     float64       `json:"rate"`     // messages a second over all connections; 0 is as fast as answers come
 	Warmup   time.Duration `json:"warmup_ns"`
 	Duration time.Duration `json:"duration_ns"` // measured time, default 10 s
-	Count    int64         `json:"count"`       // measured messages instead of a time
+	Count    int64         `json:"count"`       // measured messages instead of a time, rounded up to whole batches
 	NoKeys   bool          `json:"no_keys"`     // leaves KEYS out; then the read back only counts
 	NoTags   bool          `json:"no_tags"`
 	Txn      bool          `json:"txn"`         // half message, then its commit; one message is both
@@ -150,10 +150,12 @@ func connectSenders(ctx context.Context, run *producing, o *ProduceOptions, runI
 		}
 		s := newSender(run, conn, newIdentity(localIP(conn), os.Getpid(), runID, i), i)
 		if o.Count > 0 {
-			s.quota = o.Count / int64(o.Conns)
-			if int64(i) < o.Count%int64(o.Conns) {
+			requests := (o.Count + int64(o.Batch) - 1) / int64(o.Batch)
+			s.quota = requests / int64(o.Conns)
+			if int64(i) < requests%int64(o.Conns) {
 				s.quota++
 			}
+			s.quota *= int64(o.Batch)
 		}
 		if o.Rate > 0 {
 			s.pace.interval = 1e9 * float64(o.Conns*o.Batch) / o.Rate
@@ -204,13 +206,13 @@ func measureProduce(ctx context.Context, run *producing, senders []*sender, o *P
 	go func() { ended.Wait(); close(done) }()
 
 	if o.Warmup > 0 {
-		m.waitUntil(ctx, done, "warm up", run.from, o.Warmup.Milliseconds())
+		m.waitUntil(ctx, done, "warm up", run.from, 0)
 	}
 	err := m.begin()
 	if o.Count > 0 {
 		m.waitUntil(ctx, done, "measure", 0, o.Count)
 	} else {
-		m.waitUntil(ctx, done, "measure", run.to, o.Duration.Milliseconds())
+		m.waitUntil(ctx, done, "measure", run.to, 0)
 	}
 	result := &ProduceResult{Options: *o}
 	var endErr error

@@ -29,10 +29,11 @@ type Window struct {
 
 // Progress is told to Options.Progress a few times a second.
 type Progress struct {
-	Phase string // "warm up", "measure", "finish", "read back"
-	Done  int64  // messages so far in this phase
-	Total int64  // messages, or milliseconds of a timed phase; 0 if unknown
-	Spent time.Duration
+	Phase string        // "warm up", "measure", "finish", "wait", "read back"
+	Done  int64         // messages so far in this phase
+	Total int64         // messages of this phase, 0 if unknown or timed
+	Spent time.Duration // in this phase
+	Of    time.Duration // how long a timed phase is, 0 of others
 }
 
 // counters is what a connection's goroutine publishes, once per read.
@@ -115,7 +116,7 @@ func processOver(pid int, from, to usage, messages int64) *Process {
 
 // waitUntil sleeps to a moment of the clock, samples memory and tells progress
 // on the way. It returns early when done closes or ctx ends. at 0 means: until
-// done.
+// done, which is expected at total messages.
 func (m *meter) waitUntil(ctx context.Context, done <-chan struct{}, phase string, at, total int64) {
 	from, count := m.clock.now(), m.total()
 	every := time.NewTicker(200 * time.Millisecond)
@@ -141,7 +142,11 @@ func (m *meter) waitUntil(ctx context.Context, done <-chan struct{}, phase strin
 				}
 			}
 			if m.progress != nil {
-				m.progress(Progress{Phase: phase, Done: m.total() - count, Total: total, Spent: time.Duration(m.clock.now() - from)})
+				p := Progress{Phase: phase, Done: m.total() - count, Total: total, Spent: time.Duration(m.clock.now() - from)}
+				if at > 0 {
+					p.Of = time.Duration(at - from)
+				}
+				m.progress(p)
 			}
 		}
 	}

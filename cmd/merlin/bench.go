@@ -125,7 +125,7 @@ func (a *app) benchProduce() *cobra.Command {
 	return cmd
 }
 
-// consumeBenchFlags registers the flags that a read has everywhere.
+// pullFlags registers the flags that a read has everywhere.
 func pullFlags(cmd *cobra.Command, o *bench.ConsumeOptions) {
 	f := cmd.Flags()
 	f.IntVar(&o.Pull, "pull", 32, "messages asked for at a time")
@@ -203,15 +203,10 @@ func (a *app) benchProgress() *benchBar { return &benchBar{a.progress("")} }
 
 func (b *benchBar) tell(p bench.Progress) {
 	b.phase(p.Phase)
-	if p.Phase == "read back" || p.Phase == "wait" || p.Total == 0 {
-		b.set(p.Done, p.Total)
-		return
-	}
-	// Timed phases run on milliseconds, counted ones on messages.
-	if spent := p.Spent.Milliseconds(); p.Phase == "warm up" || spent <= p.Total && p.Done > p.Total {
-		b.set(spent, p.Total)
+	if p.Of > 0 {
+		b.set(min(p.Spent, p.Of).Milliseconds(), p.Of.Milliseconds())
 	} else {
-		b.set(min(p.Done, p.Total), p.Total)
+		b.set(p.Done, p.Total)
 	}
 }
 
@@ -255,8 +250,7 @@ median of the rounds' own ratios; the figures of a side are medians over its rou
 			bar := a.benchProgress()
 			o.Progress = func(side string, round int, now bench.Progress) {
 				now.Phase = fmt.Sprintf("%s, round %d: %s", side, round, now.Phase)
-				bar.phase(now.Phase)
-				bar.set(now.Spent.Milliseconds(), 0)
+				bar.tell(now)
 			}
 			o.Ran = func(side string, round int, made *bench.ProduceResult, read *bench.ConsumeResult) {
 				bar.done()
