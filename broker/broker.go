@@ -61,6 +61,7 @@ type Broker struct {
 	apache  ApacheImport
 	holds   *holds
 	stats   *Stats
+	meters  meters
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc
@@ -200,6 +201,7 @@ func (b *Broker) runJobs(ctx context.Context) {
 		case <-scan.C:
 			b.clients.Expire()
 			b.locks.Sweep()
+			b.meters.sample(b.meterNow())
 		}
 	}
 }

@@ -15,6 +15,8 @@ type Options struct {
 	// Address returns the address under which clients reach the broker, when
 	// it was set; invalid, if each client is told the one that it dialled.
 	Address netip.AddrPort
+	// Config is what tools read and change; nil: they cannot.
+	Config Configuration
 }
 
 // Gateway is a remoting.Handler that serves a broker.
@@ -23,6 +25,10 @@ type Gateway struct {
 	address atomic.Pointer[netip.AddrPort]
 	port    atomic.Uint32
 	serve   map[int]serveFunc
+	relays  relays
+
+	config        Configuration
+	configChanges atomic.Int64
 }
 
 // serveFunc serves one request. It writes the answer and returns nil, or
@@ -31,7 +37,7 @@ type serveFunc func(s *session, r *remoting.Request) error
 
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
-	g := &Gateway{broker: o.Broker}
+	g := &Gateway{broker: o.Broker, config: o.Config}
 	g.address.Store(&o.Address)
 	g.serve = g.table()
 	return g
@@ -49,6 +55,8 @@ func (g *Gateway) table() map[int]serveFunc {
 		remoting.ReqPullMessage:     (*session).pull,
 		remoting.ReqLitePullMessage: (*session).pull,
 	}
+	addClients(t)
+	addTools(t)
 	return t
 }
 
