@@ -208,6 +208,15 @@ func (s *Store) failLocked(err error) error {
 // to which messages may be acknowledged.
 func (s *Store) Flushed() message.Position { return s.log.Flushed() }
 
+// Sync returns when everything that was appended before the call is fsynced and
+// can be read, or with the reason why that will not be.
+func (s *Store) Sync() error {
+	if err := s.log.Flush(); err != nil {
+		return s.appendError(err)
+	}
+	return s.WaitVisible()
+}
+
 // Safe returns the position up to which messages may be acknowledged.
 func (s *Store) Safe() message.Position { return s.log.Safe() }
 
