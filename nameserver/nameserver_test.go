@@ -256,6 +256,7 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("%d brokers 119 s after a heartbeat, want 1", got)
 		}
 		time.Sleep(7 * time.Second)
+		synctest.Wait()
 		if got := len(s.Brokers()); got != 0 || len(s.Topics()) != 0 {
 			t.Errorf("%d brokers and topics %v 126 s after the last heartbeat, want none", got, s.Topics())
 		}

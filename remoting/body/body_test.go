@@ -2,6 +2,8 @@ package body
 
 import (
 	"bytes"
+	"encoding/hex"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -97,6 +99,30 @@ func TestRegistrationForms(t *testing.T) {
 		if _, err := DecodeRegisterBroker(old[:n+1], 399); err == nil {
 			t.Errorf("%d of %d bytes are taken for a whole registration", n+1, len(old))
 		}
+	}
+}
+
+// TestRegistrationOfApache reads the compressed form as Apache 5.5.0 wrote it.
+func TestRegistrationOfApache(t *testing.T) {
+	text, err := os.ReadFile("testdata/registration-5.5.0.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeRegisterBroker(data, 513)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sample()
+	retry := got.Topics.TopicConfigTable["%RETRY%g"]
+	if got.Topics.DataVersion != want.Topics.DataVersion || !reflect.DeepEqual(retry, want.Topics.TopicConfigTable["%RETRY%g"]) || len(got.Topics.TopicConfigTable) != 2 {
+		t.Errorf("got %+v", got.Topics)
+	}
+	if raw := string(got.Topics.TopicQueueMappingInfoMap["T"]); !strings.Contains(raw, `"bname":"b"`) {
+		t.Errorf("mapping: %s", raw)
 	}
 }
 
