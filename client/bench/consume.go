@@ -106,9 +106,9 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 	pullers, err := runPullers(ctx, run, m, o.Conns, func(ctx context.Context, done <-chan struct{}) error {
 		if o.Warmup > 0 {
 			m.waitUntil(ctx, done, "warm up", run.from, 0)
-		}
-		if err := m.begin(); err != nil {
-			return err
+			if err := m.begin(); err != nil {
+				return err
+			}
 		}
 		if o.Duration > 0 {
 			m.waitUntil(ctx, done, "measure", run.to, 0)
@@ -155,6 +155,15 @@ func runPullers(ctx context.Context, run *pulling, m *meter, conns int, watch fu
 	}
 	run.clock = clock{time.Now()}
 	m.clock = run.clock
+	// Without a warm-up the first reading comes before the first message.
+	if run.from == 0 {
+		if err := m.begin(); err != nil {
+			for _, p := range pullers {
+				p.conn.Close()
+			}
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { run.stop.Store(true) })()

@@ -185,6 +185,11 @@ func measureProduce(ctx context.Context, run *producing, senders []*sender, o *P
 	}
 	run.clock = clock{time.Now()}
 	m.clock = run.clock
+	// Without a warm-up the first reading comes before the first message.
+	var err error
+	if o.Warmup == 0 {
+		err = m.begin()
+	}
 
 	// A run that is told to stop, or has lost a connection, still waits for
 	// what is in flight: that is what the read back compares with.
@@ -207,8 +212,8 @@ func measureProduce(ctx context.Context, run *producing, senders []*sender, o *P
 
 	if o.Warmup > 0 {
 		m.waitUntil(ctx, done, "warm up", run.from, 0)
+		err = m.begin()
 	}
-	err := m.begin()
 	if o.Count > 0 {
 		m.waitUntil(ctx, done, "measure", 0, o.Count)
 	} else {
