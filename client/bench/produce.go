@@ -238,6 +238,10 @@ func measureProduce(ctx context.Context, run *producing, senders []*sender, o *P
 	if ctx.Err() != nil {
 		return result, fmt.Errorf("bench: stopped: %w", context.Cause(ctx))
 	}
+	if result.Acked == 0 && len(result.Codes) > 0 {
+		c := result.Codes[0]
+		return result, &ServerError{Addr: o.Addr, Did: fmt.Sprintf("sending to topic %s (%d messages, none accepted)", o.Topic, result.Sent), Code: c.Code, Remark: c.Remark}
+	}
 	return result, cmp.Or(err, endErr)
 }
 

@@ -144,10 +144,13 @@ func TestRefusalsAreCounted(t *testing.T) {
 func TestAllRefusedEndsTheRun(t *testing.T) {
 	b := newFakeBroker(t)
 	b.onSend = func(int) int { return 16 }
-	_, err := Produce(context.Background(), ProduceOptions{Addr: b.addr(), Duration: time.Minute})
-	var refused *ServerError
-	if !errors.As(err, &refused) || refused.Code != 16 {
-		t.Fatalf("error %v", err)
+	for _, o := range []ProduceOptions{{Duration: time.Minute}, {Count: 20}} {
+		o.Addr = b.addr()
+		_, err := Produce(context.Background(), o)
+		var refused *ServerError
+		if !errors.As(err, &refused) || refused.Code != 16 {
+			t.Fatalf("error %v", err)
+		}
 	}
 }
 
