@@ -74,8 +74,18 @@ final class Admin {
         k.equal(a.examineProducerConnectionInfo(k.group("adminprod"), topic).getConnectionSet().size(), 1, "the producer's connection");
         a.deleteSubscriptionGroup(broker, group);
         a.deleteTopicInBroker(Set.of(broker), topic);
-        a.deleteTopicInNameServer(Set.of(k.namesrv.split(";")), k.cluster(), topic);
-        k.refused("17", "a deleted topic has no route", () -> a.examineTopicRouteInfo(topic));
+        String cluster = k.cluster();
+        boolean gone = Kit.await(10_000, () -> {
+            try {
+                // A registration of the broker that was under way can bring the route back once.
+                Version.deleteInNamesrv(a, Set.of(k.namesrv.split(";")), cluster, topic);
+                a.examineTopicRouteInfo(topic);
+                return false;
+            } catch (Exception e) {
+                return String.valueOf(e).contains("17");
+            }
+        });
+        k.check(gone, "a deleted topic has no route");
     }
 
     /** The commands as a person runs them, each in a process of its own. */
@@ -100,11 +110,20 @@ final class Admin {
         run(k, topic, "topicList");
         run(k, "readQueueNums", "topicRoute", "-t", topic);
         run(k, k.brokerName(), "topicStatus", "-t", topic);
-        run(k, k.brokerName(), "clusterList");
+        if (Version.MAJOR >= 5) {
+            run(k, k.brokerName(), "clusterList");
+        } else {
+            // Apache 5 tells getTransferredTps where the 4.9 command reads getTransferedTps and fails.
+            run(k, k.brokerName(), "clusterList", "-m");
+        }
         run(k, "putTps", "brokerStatus", "-b", broker);
         run(k, topic, "consumerProgress", "-g", group);
         run(k, "SubscriptionTable|Connection|" + group, "consumerConnection", "-g", group);
-        run(k, r.getMsgId(), "queryMsgById", "-i", r.getOffsetMsgId(), "-t", topic);
+        if (Version.MAJOR >= 5) {
+            run(k, r.getMsgId(), "queryMsgById", "-i", r.getOffsetMsgId(), "-t", topic);
+        } else {
+            run(k, r.getMsgId(), "queryMsgById", "-i", r.getOffsetMsgId());
+        }
         run(k, "CONSUMED|cmdkey", "queryMsgByUniqueKey", "-i", r.getMsgId(), "-t", topic);
         run(k, r.getMsgId(), "queryMsgByKey", "-k", "cmdkey", "-t", topic);
         run(k, "for mqadmin", "printMsg", "-t", topic, "-d", "true");

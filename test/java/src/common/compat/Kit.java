@@ -189,6 +189,7 @@ final class Kit implements AutoCloseable {
         p.setNamesrvAddr(namesrv);
         p.setInstanceName("p-" + instance());
         p.setSendMsgTimeout(10_000);
+        p.setMqClientApiTimeout(10_000);
         p.start();
         onClose(p::shutdown);
         return p;

@@ -156,7 +156,7 @@ public final class Traffic {
         step("clean unused", () -> admin.cleanUnusedTopic(k.cluster()));
         step("delete group", () -> admin.deleteSubscriptionGroup(broker, "rec_clone_" + label));
         step("delete topic broker", () -> admin.deleteTopicInBroker(Set.of(broker), topic + "_auto"));
-        step("delete topic namesrv", () -> admin.deleteTopicInNameServer(Set.of(k.namesrv), k.cluster(), topic + "_auto"));
+        step("delete topic namesrv", () -> Version.deleteInNamesrv(admin, Set.of(k.namesrv), k.cluster(), topic + "_auto"));
     }
 
     private void pull() throws Exception {

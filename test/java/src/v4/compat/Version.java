@@ -1,5 +1,6 @@
 package compat;
 
+import java.util.Set;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.common.protocol.heartbeat.MessageModel;
@@ -18,6 +19,11 @@ final class Version {
 
     static void broadcasting(DefaultLitePullConsumer c) {
         c.setMessageModel(MessageModel.BROADCASTING);
+    }
+
+    /** The two majors take the last two arguments in different orders. */
+    static void deleteInNamesrv(DefaultMQAdminExt admin, Set<String> addrs, String cluster, String topic) throws Exception {
+        admin.deleteTopicInNameServer(addrs, topic, cluster);
     }
 
     static void createGroup(DefaultMQAdminExt admin, String addr, String group, int retryMax) throws Exception {

@@ -1,11 +1,12 @@
 package compat;
 
+import java.util.Set;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.remoting.protocol.heartbeat.MessageModel;
 import org.apache.rocketmq.remoting.protocol.subscription.SubscriptionGroupConfig;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -24,6 +25,11 @@ final class Version {
 
     static void broadcasting(DefaultLitePullConsumer c) {
         c.setMessageModel(MessageModel.BROADCASTING);
+    }
+
+    /** The two majors take the last two arguments in different orders. */
+    static void deleteInNamesrv(DefaultMQAdminExt admin, Set<String> addrs, String cluster, String topic) throws Exception {
+        admin.deleteTopicInNameServer(addrs, cluster, topic);
     }
 
     static void createGroup(DefaultMQAdminExt admin, String addr, String group, int retryMax) throws Exception {
