@@ -206,6 +206,9 @@ func runModel(t *rapid.T, sync bool) {
 				durable = b.End()
 			}
 		case "checkpoint":
+			if raceEnabled {
+				mustSee(t, s) // the model of a mapping reads it while it is written
+			}
 			if err := s.checkpoint(false, false); err != nil {
 				t.Fatal(err)
 			}

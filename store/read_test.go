@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,14 +107,15 @@ func TestFilterScanIsBounded(t *testing.T) {
 }
 
 func TestTimes(t *testing.T) {
-	now := time.UnixMilli(1_000_000)
+	var now atomic.Int64
+	now.Store(1_000_000)
 	o := small(vfs.NewMem())
-	o.Now = func() time.Time { return now }
+	o.Now = func() time.Time { return time.UnixMilli(now.Load()) }
 	s := mustOpen(t, o)
 	defer mustClose(t, s)
 	for i := range 100 { // two messages each at 1000010, 1000020 …
 		if i%2 == 0 {
-			now = now.Add(10 * time.Millisecond)
+			now.Add(10)
 		}
 		mustPut(t, s, text("t", 0, fmt.Sprintf("%0300d", i)))
 	}
@@ -214,9 +216,12 @@ func TestRetention(t *testing.T) {
 // the race detector looks on.
 func TestManyAtOnce(t *testing.T) {
 	for _, sync := range []bool{false, true} {
-		o := small(vfs.NewMem())
+		o := small(vfs.OS)
 		o.SegmentSize, o.SyncFlush, o.DispatchLimit, o.CheckpointEvery = 256<<10, sync, 64, 2*time.Millisecond
-		s := mustOpen(t, o)
+		s, err := Open(t.TempDir(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
 		manyAtOnce(t, s)
 		mustClose(t, s)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/merlinmq/merlin/commitlog"
@@ -175,25 +176,17 @@ func (r *recovery) missingQueue() string {
 	if !s.table.FromSnapshot() {
 		return ""
 	}
-	there := make(map[string]bool)
-	looked := make(map[string]bool)
-	for q := range s.table.All() {
-		if q.Max() == 0 {
-			continue
+	for _, topic := range s.Topics() {
+		dir := filepath.Join(s.path(queueFolder), topic)
+		list, err := s.o.FS.ReadDir(dir)
+		if err != nil {
+			return dir
 		}
-		topic := filepath.Join(s.path(queueFolder), q.Topic())
-		if !looked[topic] {
-			looked[topic] = true
-			list, err := s.o.FS.ReadDir(topic)
-			if err != nil {
-				return topic
+		for _, q := range s.table.Topic(topic) {
+			id := strconv.Itoa(int(q.ID()))
+			if q.Max() > 0 && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == id }) {
+				return filepath.Join(dir, id)
 			}
-			for _, e := range list {
-				there[filepath.Join(topic, e.Name())] = true
-			}
-		}
-		if name := filepath.Join(topic, strconv.Itoa(int(q.ID()))); !there[name] {
-			return name
 		}
 	}
 	return ""
