@@ -152,6 +152,8 @@ func runModel(t *rapid.T, sync bool) {
 	o.SegmentSize = rapid.SampledFrom([]int64{16 << 10, 64 << 10}).Draw(t, "segment")
 	o.DispatchLimit = rapid.SampledFrom([]int{16, 1000}).Draw(t, "limit")
 	o.Events.Skipped = func(e *RecordError) { t.Errorf("skipped: %v", e) }
+	o.Events.Damaged = func(file string, err error) { t.Logf("damaged: %s: %v", file, err) }
+	o.Events.Recovered = func(r Recovery) { t.Logf("recovered: %+v", r) }
 	open := func() *Store {
 		o.FS = fsys
 		s, err := Open("/data", o)
