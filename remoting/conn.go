@@ -17,6 +17,9 @@ type socket interface {
 	// pending is how much was received and not fed yet, as far as it lies in
 	// this process. Any goroutine.
 	pending() int
+	// brake keeps the peer from sending more, or lets it again, and says
+	// whether that is so now. Any goroutine.
+	brake(on bool) bool
 }
 
 // Conn is one connection of a server. Reply and Answer belong to the goroutine
@@ -39,11 +42,13 @@ type Conn struct {
 	connected bool   // Handler.Connected has run
 
 	guess      [2]atomic.Int32 // by encoding, how long a header before a body tends to be
+	bodyGuess  atomic.Int32    // how long the last body of BodyBuffer was
 	last       atomic.Int64    // server clock of the last traffic
 	writing    atomic.Int64    // server clock at which the running write began, 0: none runs
 	feeding    atomic.Bool
 	held       atomic.Int64 // this connection's part of counters.input
 	unsent     atomic.Int64 // this connection's part of counters.output
+	braked     atomic.Bool  // the peer is kept from sending; only the watchdog changes it
 	closing    atomic.Bool  // Close was called: end when what is written is out
 	closeCause atomic.Int32 // why, for closing
 	cause      atomic.Int32 // Cause+1, 0 as long as nothing ended it

@@ -15,6 +15,9 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
+// maxServed is how many requests one Serve gets at most.
+const maxServed = 256
+
 // feed takes what one read brought: it serves all whole frames, keeps the
 // beginning of an unfinished one, and sends the answers. It returns false when
 // the connection has to end. b may be changed and is free afterwards.
@@ -228,7 +231,8 @@ func (c *Conn) overload() (reason string, ok bool) {
 	n := c.backlog()
 	c.setHeld(n)
 	total := s.counters.input.Load()
-	greedy := total > s.o.TotalInputSoft && int64(n) > s.share(s.o.TotalInputSoft)
+	busy, totalBusy := s.busyBounds()
+	greedy := total > totalBusy && int64(n) > s.share(totalBusy)
 	switch {
 	case n > s.o.InputHard:
 		c.kill(CauseInput, fmt.Errorf("remoting: %d bytes wait on this connection, above the bound of %d", n, s.o.InputHard))
@@ -236,16 +240,29 @@ func (c *Conn) overload() (reason string, ok bool) {
 	case greedy && total > s.o.TotalInputHard:
 		c.kill(CauseInput, fmt.Errorf("remoting: %d bytes wait on all connections, above the bound of %d, and %d of them on this one", total, s.o.TotalInputHard, n))
 		return "", false
-	case n > s.o.InputSoft:
-		reason = fmt.Sprintf("[OVERLOAD] %d bytes of this connection wait to be served, above the bound of %d; send fewer at a time and try again", n, s.o.InputSoft)
+	case n > busy:
+		reason = fmt.Sprintf("[OVERLOAD] %d bytes of this connection wait to be served, above the bound of %d; send fewer at a time and try again", n, busy)
 	case greedy:
-		reason = fmt.Sprintf("[OVERLOAD] %d bytes of all connections wait to be served, above the bound of %d; try again in a moment", total, s.o.TotalInputSoft)
+		reason = fmt.Sprintf("[OVERLOAD] %d bytes of all connections wait to be served, above the bound of %d; try again in a moment", total, totalBusy)
 	}
 	if reason != "" && !c.busy && s.o.Events.Busy != nil {
 		s.o.Events.Busy(c.remote, reason)
 	}
 	c.busy = reason != ""
 	return reason, true
+}
+
+// busyBounds are the bounds past which requests are rejected. Where a peer can
+// be kept from sending it hardly comes to that.
+func (s *Server) busyBounds() (conn int, total int64) {
+	if !s.brakes() {
+		return s.o.InputSoft, s.o.TotalInputSoft
+	}
+	return (s.o.InputSoft + s.o.InputHard) / 2, (s.o.TotalInputSoft + s.o.TotalInputHard) / 2
+}
+
+func (s *Server) brakes() bool {
+	return canBrake && !s.o.noBrake && s.o.Transport == TransportNetpoll
 }
 
 // dispatch routes the answers in the batch to those who wait for them and
@@ -266,7 +283,13 @@ func (c *Conn) dispatch(w *batch, reason string) {
 	}
 	frames = frames[:k]
 	if reason == "" {
-		c.serve(frames)
+		// In parts, so that a connection that has ended meanwhile is not served
+		// for long.
+		for len(frames) > 0 && c.cause.Load() == 0 {
+			n := min(len(frames), maxServed)
+			c.serve(frames[:n])
+			frames = frames[n:]
+		}
 		return
 	}
 	c.server.counters.busy.Add(int64(k))

@@ -43,7 +43,7 @@ type ServerOptions struct {
 	BatchBytes int // input handed to one Serve, default 256 KiB
 	MaxConns   int // connections at a time, default without limit
 
-	// ReadBuffer is the kernel's receive buffer in bytes, default 1 MiB with
+	// ReadBuffer is the kernel's receive buffer in bytes, default 256 KiB with
 	// netpoll and the kernel's own choice with net; negative: always that one.
 	// It bounds what one read of netpoll brings, and with it how long one
 	// connection keeps the poller from the others, and it bounds what a distant
@@ -54,11 +54,13 @@ type ServerOptions struct {
 	WriteTimeout time.Duration // until a peer must have taken one write, default 30 s
 
 	// What is received and not served yet, frames that have not ended included.
-	// Past a soft bound requests get SYSTEM_BUSY, past a hard one the
-	// connection is closed. The bounds of the whole server touch only those
-	// connections that hold more than their share of it.
-	InputSoft, InputHard           int   // of a connection, default 24 and 48 MiB
-	TotalInputSoft, TotalInputHard int64 // of the server, default 64 and 96 MiB
+	// Past a soft bound the peer is kept from sending, where the system can do
+	// that. Past a soft bound where it cannot, and half way to the hard one
+	// where it can, requests get SYSTEM_BUSY; past a hard bound the connection
+	// is closed. The bounds of the whole server touch only those connections
+	// that hold more than their share of it.
+	InputSoft, InputHard           int   // of a connection, default 20 and 32 MiB
+	TotalInputSoft, TotalInputHard int64 // of the server, default 64 and 128 MiB
 
 	// What is answered and not taken by the peer's socket yet. Past OutputHigh
 	// no further request of the connection is served, past OutputHard it is
@@ -67,6 +69,8 @@ type ServerOptions struct {
 	TotalOutput            int64 // of the server, default 64 MiB
 
 	Events Events
+
+	noBrake bool // tests: as on systems that have none
 }
 
 // Events are told what is worth a line in a log; each may be nil. They run on
@@ -115,19 +119,19 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 		o.Transport = defaultTransport
 	}
 	if o.Transport == TransportNetpoll {
-		def(&o.ReadBuffer, 1<<20)
+		def(&o.ReadBuffer, 256<<10)
 	}
 	def(&o.MaxFrame, 16<<20)
 	def(&o.BatchBytes, 256<<10)
-	def(&o.InputSoft, max(24<<20, o.MaxFrame+8<<20))
-	def(&o.InputHard, max(2*o.InputSoft, o.MaxFrame+o.InputSoft))
+	def(&o.InputSoft, o.MaxFrame+4<<20)
+	def(&o.InputHard, o.InputSoft+12<<20)
 	def(&o.OutputHigh, 256<<10)
 	def(&o.OutputHard, 8<<20)
 	if o.TotalInputSoft == 0 {
 		o.TotalInputSoft = max(64<<20, 2*int64(o.InputSoft))
 	}
 	if o.TotalInputHard == 0 {
-		o.TotalInputHard = o.TotalInputSoft + o.TotalInputSoft/2
+		o.TotalInputHard = 2 * o.TotalInputSoft
 	}
 	if o.TotalOutput == 0 {
 		o.TotalOutput = 64 << 20

@@ -28,7 +28,7 @@ func (c *Conn) Later(t Ticket, code int) *Writer {
 }
 
 func (w *Writer) begin(c *Conn, t Ticket, code int) {
-	w.c, w.drop, w.late = c, t.OneWay, false
+	w.c, w.drop, w.late = c, t.OneWay || c.cause.Load() != 0, false
 	w.frame, w.body, w.copied = 0, 0, nil
 	w.head.reset(t.Encoding, code, t.Opaque, flagResponse)
 }
@@ -86,6 +86,7 @@ func (w *Writer) prepend(out *[]byte, limit int) bool {
 		copy(b[w.frame:], head)
 		w.head.putLengths(b[w.frame:], size)
 		w.c.guess[w.head.encoding&1].Store(int32(len(head)))
+		w.c.bodyGuess.Store(int32(bodyLen))
 		*out = b
 	} else {
 		*out = b[:w.frame]

@@ -88,8 +88,8 @@ func (w *Writer) BodyBuffer() []byte {
 	out := w.buffer()
 	w.frame = len(*out)
 	w.body = w.frame + w.c.headerGuess(w.head.encoding)
-	*out = grow(*out, w.body-w.frame)
-	return (*out)[:w.body]
+	*out = grow(*out, w.body-w.frame+int(w.c.bodyGuess.Load()))[:w.body]
+	return *out
 }
 
 // SetBody takes back the buffer of BodyBuffer with the body appended to it.

@@ -31,6 +31,7 @@ type Server struct {
 	clock  atomic.Int64 // milliseconds since start, as fresh as the watchdog runs
 	start  time.Time
 	active atomic.Int64 // connections being fed or drained
+	braked atomic.Int64 // connections that are kept from sending
 	asleep atomic.Bool  // the watchdog looks once a second only
 	wake   chan struct{}
 	stop   chan struct{}
@@ -177,6 +178,9 @@ func (s *Server) remove(c *Conn) {
 	s.conns[c.index].index = c.index
 	s.conns[last] = nil
 	s.conns = s.conns[:last]
+	if c.braked.Load() { // steer runs under mu, so nothing changes it any more
+		s.braked.Add(-1)
+	}
 	if s.stopping && last == 0 {
 		close(s.empty)
 	}

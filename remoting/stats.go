@@ -14,6 +14,7 @@ type Stats struct {
 	InputBytes          int64 // received and not served yet
 	OutputBytes         int64 // answered and not yet taken by a socket
 
+	Braked      int64 // times that a peer was kept from sending
 	Busy        int64 // requests answered SYSTEM_BUSY here
 	BadFrames   int64 // headers that could not be read
 	Unanswered  int64 // of those, the ones without anybody to tell
@@ -23,11 +24,11 @@ type Stats struct {
 }
 
 type counters struct {
-	conns, accepted, refused                  atomic.Int64
-	framesIn, framesOut, bytesIn, bytesOut    atomic.Int64
-	input, output                             atomic.Int64
-	busy, badFrames, unanswered, panics, late atomic.Int64
-	closed                                    [causes]atomic.Int64
+	conns, accepted, refused                          atomic.Int64
+	framesIn, framesOut, bytesIn, bytesOut            atomic.Int64
+	input, output                                     atomic.Int64
+	braked, busy, badFrames, unanswered, panics, late atomic.Int64
+	closed                                            [causes]atomic.Int64
 }
 
 // Stats reads the counters. They are read one after the other, so sums that
@@ -39,7 +40,7 @@ func (s *Server) Stats() Stats {
 		FramesIn: n.framesIn.Load(), FramesOut: n.framesOut.Load(),
 		BytesIn: n.bytesIn.Load(), BytesOut: n.bytesOut.Load(),
 		InputBytes: n.input.Load(), OutputBytes: n.output.Load(),
-		Busy: n.busy.Load(), BadFrames: n.badFrames.Load(), Unanswered: n.unanswered.Load(),
+		Braked: n.braked.Load(), Busy: n.busy.Load(), BadFrames: n.badFrames.Load(), Unanswered: n.unanswered.Load(),
 		Panics: n.panics.Load(), LateAnswers: n.late.Load(),
 	}
 	for i := range st.Closed {

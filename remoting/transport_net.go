@@ -116,3 +116,4 @@ type netSocket struct{ conn net.Conn }
 func (s *netSocket) write(b []byte) error { _, err := s.conn.Write(b); return err }
 func (s *netSocket) abort()               { s.conn.Close() }
 func (s *netSocket) pending() int         { return 0 }
+func (s *netSocket) brake(bool) bool      { return false } // not reading is enough

@@ -4,6 +4,7 @@ package remoting
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,6 +15,11 @@ import (
 )
 
 const defaultTransport = TransportNetpoll
+
+// SetTransportLog says where netpoll writes its own log lines, which for one
+// process is one place and by default stderr. They are about connections that
+// break and cost a line for each; call it once, before the first Listen.
+func SetTransportLog(w io.Writer) { netpoll.SetLoggerOutput(w) }
 
 // netpollTransport runs connections on netpoll. What it has to know about it:
 // the poller goes on reading while a connection's handler runs, so input that
@@ -150,8 +156,15 @@ func (s *netpollSocket) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
+		brake(s.fd, false) // or the peer would never hear of it
 		syscall.Shutdown(s.fd, syscall.SHUT_RDWR)
 	}
+}
+
+func (s *netpollSocket) brake(on bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closed && brake(s.fd, on) == nil
 }
 
 func (s *netpollSocket) close() {

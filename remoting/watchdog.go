@@ -51,7 +51,7 @@ func (s *Server) watchdog() {
 		}
 		now := s.now()
 		s.clock.Store(now)
-		if s.active.Load() > 0 {
+		if s.active.Load() > 0 || s.braked.Load() > 0 {
 			quiet = 0
 			s.lookAtBusy(now)
 		} else {
@@ -94,10 +94,15 @@ func (s *Server) lookAtBusy(now int64) {
 		if since > 0 && outputOver && now-since > 100 {
 			stuck = append(stuck, c)
 		}
-		if !c.feeding.Load() {
+		feeding := c.feeding.Load()
+		if !feeding && !c.braked.Load() {
 			continue
 		}
 		n := c.sock.pending()
+		s.steer(c, n)
+		if !feeding {
+			continue
+		}
 		if n > s.o.InputHard {
 			c.kill(CauseInput, fmt.Errorf("remoting: %d bytes wait while the connection is being served, above the bound of %d", n, s.o.InputHard))
 			continue
@@ -109,6 +114,22 @@ func (s *Server) lookAtBusy(now int64) {
 	}
 	s.mu.Unlock()
 	s.relieve(stuck)
+}
+
+// steer keeps a peer from sending past the soft bounds, until a quarter is left
+// of what waits.
+func (s *Server) steer(c *Conn, n int) {
+	over := s.counters.input.Load() > s.o.TotalInputSoft && int64(n) > s.share(s.o.TotalInputSoft)
+	switch braked := c.braked.Load(); {
+	case !braked && s.brakes() && (n > s.o.InputSoft || over) && c.sock.brake(true):
+		c.braked.Store(true)
+		s.braked.Add(1)
+		s.counters.braked.Add(1)
+	case braked && !over && n <= s.o.InputSoft/4:
+		c.sock.brake(false)
+		c.braked.Store(false)
+		s.braked.Add(-1)
+	}
 }
 
 // relieve ends the connections that hold most of the output that nobody takes,
