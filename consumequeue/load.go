@@ -210,21 +210,26 @@ func (q *Queue) rowsOf(n int64) (int64, error) {
 }
 
 // skipFillers returns where the queue begins in its first file, of which the
-// part before may be filled up.
+// part before may be filled up. It goes row by row: behind the first entry
+// there may be fillers again, for records that damage has taken.
 func (q *Queue) skipFillers(start, end int64) (int64, error) {
-	var row [1]Entry
-	lo, hi := start, end
-	for at := start; lo < hi; at = lo + (hi-lo)/2 {
-		if err := q.readAll(at, row[:]); err != nil {
+	var rows [chunk]Entry
+	for at := start; at < end; {
+		part := rows[:min(int64(len(rows)), end-at)]
+		if at == start {
+			part = part[:1] // most begin at once
+		}
+		if err := q.readAll(at, part); err != nil {
 			return 0, err
 		}
-		if row[0].used() && row[0].Filler() {
-			lo = at + 1
-		} else {
-			hi = at
+		for i, e := range part {
+			if !e.used() || !e.Filler() {
+				return at + int64(i), nil
+			}
 		}
+		at += int64(len(part))
 	}
-	return lo, nil
+	return end, nil
 }
 
 // restore sets the queue to what a snapshot says.
