@@ -179,6 +179,10 @@ func runPullers(ctx context.Context, run *pulling, m *meter, conns int, watch fu
 	done := make(chan struct{})
 	go func() { ended.Wait(); close(done) }()
 	watchErr := watch(ctx, done)
+	// A timed read goes on until its end has been read, any other to its end.
+	if run.to != math.MaxInt64 {
+		run.stop.Store(true)
+	}
 	if watchErr != nil {
 		cancel(watchErr)
 	}

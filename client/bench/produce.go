@@ -222,6 +222,7 @@ func measureProduce(ctx context.Context, run *producing, senders []*sender, o *P
 	result := &ProduceResult{Options: *o}
 	var endErr error
 	result.Window, endErr = m.end(o.Size)
+	run.read.Store(true)
 	if err != nil {
 		cancel(err)
 	}

@@ -75,7 +75,7 @@ type pulling struct {
 	inflight           int
 	work               *spans
 	clock              clock
-	from, to           int64
+	from, to           int64 // the measured window on the clock
 	timeout            time.Duration
 	stop               atomic.Bool
 	each               func(queue int, record []byte) // nil to count only; called from all connections
@@ -120,7 +120,7 @@ func newPuller(run *pulling, conn net.Conn) *puller {
 func (p *puller) loop() error {
 	for {
 		now := p.run.clock.now()
-		over := p.run.stop.Load() || now >= p.run.to
+		over := p.run.stop.Load()
 		p.out = p.out[:0]
 		for i := range p.slots {
 			if s := &p.slots[i]; !over && !s.busy {

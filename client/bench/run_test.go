@@ -49,8 +49,8 @@ func TestProduceReadsBackWhatItSent(t *testing.T) {
 				t.Errorf("measured %d messages and %d latencies of %d: the warm-up is in them", r.Messages, r.Latency.Count, r.Acked)
 			}
 			if o.Rate > 0 {
-				if due := int64(o.Rate * o.Duration.Seconds()); r.Sent < due-8 || r.Sent > due+8 {
-					t.Errorf("sent %d messages, due were %d", r.Sent, due)
+				if due := int64(o.Rate * o.Duration.Seconds()); r.Sent < due-8 || r.Latency.Count < due-8 || r.Latency.Count > due+8 {
+					t.Errorf("sent %d messages and measured %d latencies, due were %d", r.Sent, r.Latency.Count, due)
 				}
 				if r.Service == nil || r.Service.Count != r.Latency.Count {
 					t.Errorf("service %+v", r.Service)

@@ -23,7 +23,8 @@ type producing struct {
 	clock    clock
 	from, to int64 // the measured window on the clock; to is far away with a count
 	timeout  time.Duration
-	stop     atomic.Bool
+	read     atomic.Bool // the window has been read: what is due in it is still sent
+	stop     atomic.Bool // nothing more is sent
 }
 
 // slot is one request in flight.
@@ -97,7 +98,7 @@ func newSender(run *producing, conn net.Conn, id identity, index int) *sender {
 func (s *sender) loop() error {
 	for {
 		now := s.run.clock.now()
-		over := s.over(now)
+		over := s.over()
 		if !over {
 			if err := s.write(now); err != nil {
 				return err
@@ -114,15 +115,14 @@ func (s *sender) loop() error {
 	}
 }
 
-// over tells whether nothing new is to be sent.
-func (s *sender) over(now int64) bool {
+// over tells whether nothing new is to be sent. The load goes on until the
+// window's end has been read, which may be a little late on a busy machine: so
+// the window holds no moment without load.
+func (s *sender) over() bool {
 	if s.run.stop.Load() || s.quota == 0 {
 		return true
 	}
-	if s.pace.interval > 0 {
-		return int64(s.pace.next) >= s.run.to
-	}
-	return now >= s.run.to
+	return s.run.read.Load() && (s.pace.interval == 0 || int64(s.pace.next) >= s.run.to)
 }
 
 // write sends every frame that is due and has a slot, in one write.
@@ -144,7 +144,7 @@ func (s *sender) write(now int64) error {
 		planned := now
 		if s.pace.interval > 0 {
 			planned = int64(s.pace.next)
-			if planned >= s.run.to {
+			if planned >= s.run.to && s.run.read.Load() {
 				break
 			}
 			s.pace.next += s.pace.interval
