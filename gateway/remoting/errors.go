@@ -33,15 +33,13 @@ var codes = map[broker.Kind]int{
 }
 
 // codeOf returns the response code for an error and the refusal it holds, which
-// is nil for errors that are none.
+// is nil for errors that are none. A header field that is missing or malformed
+// is SYSTEM_ERROR, as it is where Apache runs into a NullPointerException; the
+// few requests for which Apache looks say so themselves.
 func codeOf(err error) (int, *broker.Error) {
 	var refusal *broker.Error
 	if errors.As(err, &refusal) {
 		return codes[refusal.Kind], refusal
-	}
-	var field *remoting.FieldError
-	if errors.As(err, &field) {
-		return remoting.RespInvalidParameter, nil
 	}
 	return remoting.RespSystemError, nil
 }

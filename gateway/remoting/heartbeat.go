@@ -16,17 +16,17 @@ import (
 //   - Differences: the fields IS_SUPPORT_HEART_BEAT_V2 and IS_SUB_CHANGE are left
 //     out, so that clients go on to send their subscriptions; a heartbeat that
 //     leaves them out nevertheless is taken.
-//   - A body that is no JSON gets INVALID_PARAMETER and the place of the error,
-//     where Apache sends SYSTEM_ERROR and the name of a Java exception.
+//   - A body that is no JSON is SYSTEM_ERROR with the place of the error, where
+//     Apache sends the name of a Java exception.
 
 // decode reads a request's JSON body; an error is a refusal that says where it
 // is broken.
 func decode(r *remoting.Request, v any) error {
 	if len(r.Body) == 0 {
-		return &broker.Error{Kind: broker.KindInvalidParameter, Text: fmt.Sprintf("%s needs a body, which is empty; send it again with one", remoting.CodeName(r.Code))}
+		return &broker.Error{Kind: broker.KindSystem, Text: fmt.Sprintf("%s needs a body, which is empty; send it again with one", remoting.CodeName(r.Code))}
 	}
 	if err := body.Decode(r.Body, v); err != nil {
-		return &broker.Error{Kind: broker.KindInvalidParameter, Text: "the body of " + remoting.CodeName(r.Code) + " cannot be read", Cause: err}
+		return &broker.Error{Kind: broker.KindSystem, Text: "the body of " + remoting.CodeName(r.Code) + " cannot be read", Cause: err}
 	}
 	return nil
 }
@@ -36,7 +36,7 @@ func required(r *remoting.Request, member, value string) error {
 	if value != "" {
 		return nil
 	}
-	return &broker.Error{Kind: broker.KindInvalidParameter, Text: fmt.Sprintf("the body of %s needs the member %q, which is missing or empty", remoting.CodeName(r.Code), member)}
+	return &broker.Error{Kind: broker.KindSystem, Text: fmt.Sprintf("the body of %s needs the member %q, which is missing or empty", remoting.CodeName(r.Code), member)}
 }
 
 func (s *session) heartbeat(r *remoting.Request) error {
@@ -110,9 +110,6 @@ func subscriptionBody(s *broker.Subscription) body.SubscriptionData {
 }
 
 func (s *session) unregister(r *remoting.Request) error {
-	if _, err := r.String("clientID"); err != nil {
-		return err
-	}
 	s.broker.Clients().Unregister(s, r.StringOr("producerGroup", ""), r.StringOr("consumerGroup", ""))
 	return s.ok(r)
 }
@@ -131,6 +128,9 @@ func (s *session) consumerList(r *remoting.Request) error {
 
 func (s *session) checkClientConfig(r *remoting.Request) error {
 	var check body.CheckClientRequest
+	if len(r.Body) == 0 {
+		return s.ok(r)
+	}
 	if err := decode(r, &check); err != nil {
 		return err
 	}

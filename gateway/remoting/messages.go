@@ -52,10 +52,10 @@ func (s *session) queryMessage(r *remoting.Request) error {
 
 func readKeyQuery(r *remoting.Request) (q broker.KeyQuery, err error) {
 	if q.Topic, err = r.String("topic"); err != nil {
-		return q, err
+		return q, notFound(err)
 	}
 	if q.Key, err = r.String("key"); err != nil {
-		return q, err
+		return q, notFound(err)
 	}
 	limit, err := r.Int32("maxNum")
 	if err != nil {

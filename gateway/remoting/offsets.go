@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/remoting"
 	"github.com/merlinmq/merlin/remoting/body"
@@ -19,7 +20,7 @@ import (
 func (s *session) queryOffset(r *remoting.Request) error {
 	group, err := r.String("consumerGroup")
 	if err != nil {
-		return err
+		return notFound(err)
 	}
 	topic, queue, err := queueOf(r)
 	if err != nil {
@@ -39,15 +40,15 @@ func (s *session) queryOffset(r *remoting.Request) error {
 func (s *session) updateOffset(r *remoting.Request) error {
 	group, err := r.String("consumerGroup")
 	if err != nil {
-		return err
+		return invalid(err)
 	}
 	topic, queue, err := queueOf(r)
 	if err != nil {
-		return err
+		return invalid(err)
 	}
 	offset, err := r.Int64("commitOffset")
 	if err != nil {
-		return err
+		return invalid(err)
 	}
 	if err := s.broker.CommitOffset(group, topic, queue, message.Offset(offset)); err != nil {
 		return err
@@ -108,6 +109,17 @@ func (s *session) allOffsets(r *remoting.Request) error {
 		all.OffsetTable[topic+"@"+group] = queues
 	})
 	return s.okBody(r, body.Encode(all))
+}
+
+// invalid makes a field's error INVALID_PARAMETER.
+func invalid(err error) error {
+	return &broker.Error{Kind: broker.KindInvalidParameter, Text: err.Error()}
+}
+
+// notFound makes a field's error QUERY_NOT_FOUND, for what Apache looks up with
+// no name and does not find.
+func notFound(err error) error {
+	return &broker.Error{Kind: broker.KindNotFound, Text: err.Error()}
 }
 
 // queueOf reads the fields that name a queue.

@@ -44,9 +44,6 @@ func (s *session) updateBrokerConfig(r *remoting.Request) error {
 	if err != nil {
 		return &broker.Error{Kind: broker.KindInvalidParameter, Text: "the body of UPDATE_BROKER_CONFIG is no properties text", Cause: err}
 	}
-	if len(changes) == 0 {
-		return &broker.Error{Kind: broker.KindSystem, Text: "string2Properties error: the body names no setting; send key=value"}
-	}
 	for _, c := range changes {
 		if err := broker.ConfigRefusal(cfg.Update(c.Key, c.Value)); err != nil {
 			return err

@@ -92,11 +92,7 @@ func (s *session) updateTopics(r *remoting.Request) error {
 }
 
 func (s *session) deleteTopic(r *remoting.Request) error {
-	topic, err := r.String("topic")
-	if err != nil {
-		return err
-	}
-	if err := s.broker.DeleteTopic(topic); err != nil {
+	if err := s.broker.DeleteTopic(r.StringOr("topic", "")); err != nil {
 		return err
 	}
 	return s.ok(r)
