@@ -13,7 +13,9 @@ import (
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
 	"github.com/merlinmq/merlin/store"
+	"github.com/merlinmq/merlin/txn"
 )
 
 // Options of Open. The zero value of a field means its default.
@@ -61,7 +63,9 @@ type Broker struct {
 	apache  ApacheImport
 	holds   *holds
 	stats   *Stats
+	delays  atomic.Pointer[schedule.Service] // set at the end of open
 	meters  meters
+	txn     *txn.Coordinator
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc
@@ -97,6 +101,9 @@ func Open(dir string, o Options) (*Broker, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
+	if err := b.openDelays(o.FS, dir); err != nil {
+		return nil, errors.Join(err, b.closeParts())
+	}
 	b.holds.start()
 	b.jobs.Go(func() { b.runJobs(ctx) })
 	return b, nil
@@ -130,8 +137,10 @@ func (b *Broker) open(dir string, o Options) (err error) {
 		return err
 	}
 	b.locks = newLocks(b.now)
-	b.clients, err = openClients(b.db, b.groups, b.now)
-	return err
+	if b.clients, err = openClients(b.db, b.groups, b.now); err != nil {
+		return err
+	}
+	return b.openTransactions()
 }
 
 func (b *Broker) storeOptions(o Options) store.Options {
@@ -139,7 +148,8 @@ func (b *Broker) storeOptions(o Options) store.Options {
 	return store.Options{
 		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, QueueFileEntries: s.QueueFileEntries,
 		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
-		StoreHost: b.StoreHost, OnArrive: b.holds.arrived, Progress: o.Progress, Events: o.Events.Store,
+		StoreHost: b.StoreHost, OnArrive: b.arrived, Progress: o.Progress, Events: o.Events.Store,
+		TagCode: s.DelayLevels.EntryCode, BeforeDrop: b.carryForward,
 	}
 }
 
@@ -220,11 +230,20 @@ func (b *Broker) Close() error {
 
 func (b *Broker) closeParts() error {
 	var errs []error
-	if b.offsets != nil {
-		errs = append(errs, b.offsets.Flush())
+	if delays := b.delays.Load(); delays != nil {
+		errs = append(errs, delays.Close()) // while the store can still make durable what was delivered
+	}
+	if b.txn != nil {
+		b.txn.Stop()
 	}
 	if b.store != nil {
 		errs = append(errs, b.store.Close())
+	}
+	if b.txn != nil {
+		errs = append(errs, b.txn.Close()) // saves as far as the store has made durable
+	}
+	if b.offsets != nil {
+		errs = append(errs, b.offsets.Flush())
 	}
 	if b.db != nil {
 		errs = append(errs, b.db.Close())

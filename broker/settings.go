@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/internal/config"
+	"github.com/merlinmq/merlin/schedule"
 )
 
 // Settings are what an operator can set of a broker, in the units of Apache's
@@ -43,6 +44,17 @@ type Settings struct {
 	PropertyFilter   atomic.Bool // SQL92 filters are allowed
 	NotifyMembers    atomic.Bool // groups are told when their members change
 	OffsetFlushEvery time.Duration
+
+	DelayLevels      schedule.Levels // of messages with a delay level
+	Timer            bool            // messages for any instant are taken
+	TimerMaxDelaySec atomic.Int64    // how far ahead they may be
+	Recall           atomic.Bool     // delayed messages can be recalled
+
+	RejectTransactions    atomic.Bool
+	TransactionTimeoutMs  atomic.Int64 // from a half's birth to its first check
+	TransactionIntervalMs atomic.Int64 // between checks
+	TransactionChecks     atomic.Int64 // before a half is given up
+	TransactionMaxAgeSec  atomic.Int64 // likewise
 }
 
 // DefaultSettings returns Apache's defaults, except where docs/compatibility.md
@@ -62,5 +74,13 @@ func DefaultSettings() *Settings {
 	s.LongPolling.Store(true)
 	s.ShortPollingMs.Store(1000)
 	s.PropertyFilter.Store(true)
+	s.DelayLevels, _ = schedule.ParseLevels(schedule.DefaultLevels) // a constant that parses
+	s.Timer = true
+	s.TimerMaxDelaySec.Store(10 * 365 * 86400)
+	s.Recall.Store(true)
+	s.TransactionTimeoutMs.Store(6000)
+	s.TransactionIntervalMs.Store(30_000)
+	s.TransactionChecks.Store(15)
+	s.TransactionMaxAgeSec.Store(7 * 24 * 3600)
 	return s
 }

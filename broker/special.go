@@ -7,7 +7,22 @@ import (
 
 // storeSpecial adds a message that is delayed or transactional to the batch,
 // rewritten to the topic where it waits.
-func (b *Broker) storeSpecial(batch *store.Batch, m *message.Message, _ *foundProperties) error {
+func (b *Broker) storeSpecial(batch *store.Batch, m *message.Message, found *foundProperties) error {
+	if found.transaction && !(m.ReconsumeTimes > 0 && found.delay) {
+		if err := b.prepare(m); err != nil {
+			return illegal(err)
+		}
+		return illegal(batch.Add(m))
+	}
+	return illegal(batch.Add(m))
+}
+
+// storeFinal adds the message of a committed transaction, which may be delayed.
+func (b *Broker) storeFinal(batch *store.Batch, m *message.Message) error {
+	found := scanProperties(m.Properties)
+	if found.transaction = false; found.special() {
+		return b.storeSpecial(batch, m, &found)
+	}
 	return illegal(batch.Add(m))
 }
 

@@ -169,5 +169,10 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 	flag("longPollingEnable", &s.LongPolling)
 	flag("enablePropertyFilter", &s.PropertyFilter)
 	flag("notifyConsumerIdsChangedEnable", &s.NotifyMembers)
+	flag("rejectTransactionMessage", &s.RejectTransactions)
+	number("transactionTimeOut", &s.TransactionTimeoutMs)
+	number("transactionCheckInterval", &s.TransactionIntervalMs)
+	number("transactionCheckMax", &s.TransactionChecks)
+	number("transactionMaxAge", &s.TransactionMaxAgeSec)
 	return s, nil
 }

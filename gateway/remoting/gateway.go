@@ -86,10 +86,15 @@ func (g *Gateway) Serve(c *remoting.Conn, frames []remoting.Request) {
 			s.addSend(r)
 			continue
 		}
+		if r.Code == remoting.ReqEndTransaction {
+			s.addEnd(r) // of a half that was answered, so that it may overtake sends
+			continue
+		}
 		s.commitSends()
 		s.answerError(r, s.dispatch(r))
 	}
 	s.commitSends()
+	s.commitEnds()
 }
 
 func (s *session) dispatch(r *remoting.Request) error {

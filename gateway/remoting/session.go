@@ -21,6 +21,8 @@ type session struct {
 
 	sender  *broker.Sender      // made with the first send
 	sends   []*remoting.Request // in the order they were added to the sender
+	ender   *broker.Ender       // made with the first end of a transaction
+	ends    []*remoting.Request // in the order they were added to the ender
 	request broker.SendRequest
 	scratch []byte
 	names   names

@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/store"
+	"github.com/merlinmq/merlin/txn"
+)
+
+// TransactionEnd is one end of a transaction: the producer's verdict.
+type TransactionEnd = txn.End
+
+// TransactionStats are numbers about transactions.
+type TransactionStats = txn.Stats
+
+// TransactionLatencyBounds are the bounds, in seconds, of TransactionStats.Latency.
+var TransactionLatencyBounds = txn.LatencyBounds
+
+// What a producer says.
+const (
+	TransactionUnknown  = txn.Unknown
+	TransactionCommit   = txn.Commit
+	TransactionRollback = txn.Rollback
+)
+
+// openTransactions finds the pending transactions and starts their checks.
+func (b *Broker) openTransactions() (err error) {
+	startHalf, okHalf := b.offsets.Query(message.GroupTransaction, message.TopicHalf, 0)
+	startOp, okOp := b.offsets.Query(message.GroupTransaction, message.TopicOp, 0)
+	if !okHalf || !okOp {
+		startHalf, startOp = message.NoOffset, message.NoOffset
+	}
+	b.txn, err = txn.Open(txn.Options{
+		Log: txnLog{b}, DB: b.db, Now: b.now, StartHalf: startHalf, StartOp: startOp,
+		Rules: func() txn.Rules {
+			return txn.Rules{
+				Timeout: ms(b.cfg.TransactionTimeoutMs.Load()), Interval: ms(b.cfg.TransactionIntervalMs.Load()),
+				MaxChecks: int(b.cfg.TransactionChecks.Load()), MaxAge: ms(1000 * b.cfg.TransactionMaxAgeSec.Load()),
+			}
+		},
+		Pick: func(group string) (txn.Producer, bool) {
+			p, ok := b.clients.PickProducer(group)
+			return txnProducer{p}, ok
+		},
+		Progress: func(half, op message.Offset) {
+			b.offsets.Commit(message.GroupTransaction, message.TopicHalf, 0, half)
+			if op >= 0 {
+				b.offsets.Commit(message.GroupTransaction, message.TopicOp, 0, op)
+			}
+		},
+		Events: b.transactionEvents(),
+	})
+	return err
+}
+
+func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func (b *Broker) transactionEvents() txn.Events {
+	return txn.Events{
+		Refused: func(group string, why txn.Reason, text string) {
+			b.events.Warn("the end of a transaction was refused", "group", group, "reason", string(why), "error", text)
+		},
+		NoProducer: func(group string, halves int) {
+			b.events.Warn("transactions wait for a producer of their group to ask; none is connected", "group", group, "halves", halves)
+		},
+		Discarded: func(group, key string, checks int32, age time.Duration) {
+			b.events.Warn("a transaction was given up, its message is in "+message.TopicCheckMax, "group", group, "key", key, "checks", checks, "age", age)
+		},
+		Failed: func(what string, err error) { b.events.Warn(what, "error", err) },
+	}
+}
+
+// arrived tells who waits for messages that they can be read. The dispatcher
+// calls it.
+func (b *Broker) arrived(arrivals []store.Arrival) {
+	for i := range arrivals {
+		if a := &arrivals[i]; a.Topic == message.TopicHalf || a.Topic == message.TopicOp {
+			b.txn.Arrived(a.Topic, a.Offset, a.Position, a.StoreTime)
+		}
+	}
+	b.holds.arrived(arrivals)
+}
+
+// prepare makes a half of a transactional message. An old client's retry with
+// a delay is none.
+func (b *Broker) prepare(m *message.Message) error {
+	if b.cfg.RejectTransactions.Load() {
+		return refuse(KindNoPermission, "the broker[%s] sending transaction message is forbidden", b.cfg.Name)
+	}
+	if !b.txn.Room() {
+		return refuse(KindBusy, "too many transactions are pending; end some of them, or look at 'merlin txn list'")
+	}
+	return txn.Prepare(m)
+}
+
+// Ender gathers ends of transactions that arrived together and applies them
+// with one write. Each connection has its own; it is not safe for concurrent use.
+type Ender struct {
+	broker *Broker
+	batch  *txnBatch
+	ends   []TransactionEnd
+}
+
+// NewEnder returns an Ender.
+func (b *Broker) NewEnder() *Ender { return &Ender{broker: b, batch: b.newTxnBatch()} }
+
+// Add adds an end for the next Commit.
+func (e *Ender) Add(end TransactionEnd) { e.ends = append(e.ends, end) }
+
+// Len returns how many ends were added since the last Reset.
+func (e *Ender) Len() int { return len(e.ends) }
+
+// Reset forgets the ends.
+func (e *Ender) Reset() {
+	clear(e.ends)
+	e.ends = e.ends[:0]
+}
+
+// Commit applies the ends and returns them in order, each with its Err: an
+// *Error, or nil. They are valid until the next Reset.
+func (e *Ender) Commit() []TransactionEnd {
+	e.broker.txn.End(e.batch, e.ends)
+	for i := range e.ends {
+		e.ends[i].Err = endRefusal(e.ends[i].Err)
+	}
+	return e.ends
+}
+
+// Waits tells whether what was committed is safe only after an fsync.
+func (e *Ender) Waits() bool { return e.broker.store.SyncFlush() && e.batch.batch.Len() > 0 }
+
+// WhenSafe calls fn once what was committed is safe, or cannot be made so.
+func (e *Ender) WhenSafe(fn func(error)) { e.broker.store.WhenSafe(e.batch.batch.End(), fn) }
+
+func endRefusal(err error) error {
+	if err == nil {
+		return nil
+	}
+	var end *txn.EndError
+	if errors.As(err, &end) {
+		kind := KindSystem
+		if end.Reason == txn.ReasonLate {
+			kind = KindIllegalOperation
+		}
+		return fail(kind, nil, "%s", end.Error())
+	}
+	return illegal(err)
+}
+
+// TransactionStats returns numbers about transactions.
+func (b *Broker) TransactionStats() TransactionStats { return b.txn.Stats() }
+
+// txnProducer is a producer that can be asked.
+type txnProducer struct{ info ClientInfo }
+
+func (p txnProducer) ID() string           { return p.info.ID }
+func (p txnProducer) Addr() netip.AddrPort { return p.info.Client.RemoteAddr() }
+
+func (p txnProducer) Check(c *txn.Check) error {
+	return p.info.Client.CheckTransaction(&TransactionCheck{
+		Group: c.Group, Topic: message.TopicHalf, HalfOffset: c.Offset, Position: c.Position,
+		MessageID: c.Key, OffsetID: c.OffsetID, Transaction: c.Key, Record: c.Record,
+	})
+}
+
+// txnLog gives transactions the store.
+type txnLog struct{ b *Broker }
+
+func (l txnLog) Record(pos message.Position) (message.View, error) { return l.b.store.Record(pos) }
+func (l txnLog) End() message.Position                             { return l.b.store.Max() }
+func (l txnLog) Flushed() message.Position                         { return l.b.store.Flushed() }
+func (l txnLog) NewBatch() txn.Batch                               { return l.b.newTxnBatch() }
+
+func (l txnLog) Bounds(topic string) (first, next message.Offset) {
+	return l.b.store.QueueMin(topic, 0), l.b.store.QueueMax(topic, 0)
+}
+
+func (l txnLog) Place(topic string, off message.Offset) (message.Position, error) {
+	var row [1]store.Entry
+	if n, err := l.b.store.Entries(topic, 0, off, row[:]); err != nil || n == 0 {
+		return message.NoPosition, errors.Join(err, store.ErrNotFound)
+	}
+	return row[0].Position, nil
+}
+
+func (l txnLog) Read(topic string, from message.Offset, fn func(message.View)) (message.Offset, error) {
+	res, err := l.b.store.Get(&store.GetQuery{Topic: topic, Offset: from, MaxCount: 32}, nil)
+	if err != nil {
+		return from, err
+	}
+	for rest := res.Body; len(rest) > 0; {
+		v, err := message.Parse(rest)
+		if err != nil {
+			return from, err
+		}
+		fn(v)
+		rest = rest[v.Size():]
+	}
+	return res.Next, nil
+}
+
+func (l txnLog) Find(topic, key string) ([]message.View, error) {
+	res, err := l.b.store.Query(&store.KeyQuery{Topic: topic, Key: key, Max: 64}, nil)
+	var list []message.View
+	for rest := res.Body; err == nil && len(rest) > 0; {
+		var v message.View
+		if v, err = message.Parse(rest); err == nil {
+			list = append(list, v)
+			rest = rest[v.Size():]
+		}
+	}
+	return list, err
+}
+
+// txnBatch implements txn.Batch.
+type txnBatch struct {
+	b     *Broker
+	batch *store.Batch
+}
+
+func (b *Broker) newTxnBatch() *txnBatch { return &txnBatch{b, b.store.NewBatch()} }
+
+func (t *txnBatch) Reset()        { t.batch.Reset() }
+func (t *txnBatch) Len() int      { return t.batch.Len() }
+func (t *txnBatch) Append() error { return t.b.store.Append(t.batch) }
+
+func (t *txnBatch) Result(i int) (message.Offset, message.Position) {
+	r := t.batch.Result(i)
+	return r.Offset, r.Position
+}
+
+func (t *txnBatch) Final(m *message.Message) error { return t.b.storeFinal(t.batch, m) }
+
+func (t *txnBatch) Add(m *message.Message) error {
+	if m.Topic == message.TopicCheckMax {
+		if _, err := t.b.topics.CreateOwn(m.Topic, 1); err != nil {
+			return err
+		}
+	}
+	if !m.BornHost.IsValid() {
+		m.BornHost = t.b.StoreHost()
+	}
+	return t.batch.Add(m)
+}

@@ -1,0 +1,225 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+const halfProps = "TRAN_MSG\x01true\x02PGROUP\x01g\x02UNIQ_KEY\x01K1\x02TAGS\x01a\x02"
+
+// end ends one transaction.
+func end(b *Broker, e TransactionEnd) error {
+	ender := b.NewEnder()
+	ender.Add(e)
+	return ender.Commit()[0].Err
+}
+
+// sendHalf stores a half and returns where it is.
+func sendHalf(t *testing.T, b *Broker, topic, props string) TransactionEnd {
+	t.Helper()
+	return sendHalfBorn(t, b, topic, props, time.Now())
+}
+
+func sendHalfBorn(t *testing.T, b *Broker, topic, props string, born time.Time) TransactionEnd {
+	t.Helper()
+	r := request(topic, "half", props)
+	r.BornTimestamp = born.UnixMilli()
+	r.SysFlag = message.FlagPrepared
+	r.QueueID = 1
+	res := send(b, r)
+	if res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	if res.QueueID != 1 {
+		t.Errorf("the answer to a half names queue %d, want the one asked for", res.QueueID)
+	}
+	_, pos, err := message.ParseOffsetID(string(res.AppendMessageID(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return TransactionEnd{Group: "g", Offset: res.Offset, Position: pos}
+}
+
+func TestTransactionIsVisibleOnceAfterItsCommit(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	e := sendHalf(t, b, "orders", halfProps)
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.store.QueueMax("orders", 1); n != 0 {
+		t.Fatalf("a half is visible: %d messages", n)
+	}
+	e.Verdict = TransactionCommit
+	for range 3 {
+		if err := end(b, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := pullAll(t, b, "orders", 1, 1)
+	m := got[0]
+	if len(got) != 1 || b.store.QueueMax("orders", 1) != 1 {
+		t.Fatalf("%d messages after three commits", b.store.QueueMax("orders", 1))
+	}
+	if string(m.Body) != "half" || m.SysFlag.Transaction() != message.FlagCommit || m.PreparedPosition != e.Position || m.Properties.TagCode() != 97 {
+		t.Errorf("the final message is %+v", m)
+	}
+	for name, want := range map[string]string{"TRAN_MSG": "true", "PGROUP": "g", "__transactionId__": "K1", "REAL_TOPIC": "", "REAL_QID": ""} {
+		if v := m.Properties.Value(name); v != want {
+			t.Errorf("property %s is %q, want %q", name, v, want)
+		}
+	}
+	ops := pullAll(t, b, message.TopicOp, 0, 1)
+	if string(ops[0].Body) != "0," || ops[0].Properties.Value("TAGS") != "d" {
+		t.Errorf("the mark is %q with %v", ops[0].Body, ops[0].Properties.Map())
+	}
+	e.Verdict = TransactionRollback
+	var refusal *Error
+	if err := end(b, e); !errors.As(err, &refusal) || refusal.Kind != KindSystem {
+		t.Errorf("a rollback after the commit: %v", err)
+	}
+}
+
+func TestRolledBackIsNeverDelivered(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	e := sendHalf(t, b, "orders", halfProps)
+	e.Verdict = TransactionRollback
+	if err := end(b, e); err != nil {
+		t.Fatal(err)
+	}
+	e.Verdict = TransactionCommit
+	if err := end(b, e); err == nil {
+		t.Error("a commit after the rollback was taken")
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.store.QueueMax("orders", 1); n != 0 {
+		t.Errorf("%d messages after a rollback", n)
+	}
+}
+
+func TestEndsThatAreRefused(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	e := sendHalf(t, b, "orders", halfProps)
+	plain := send(b, request("orders", "plain", "UNIQ_KEY\x01P\x02"))
+	_, plainPos, _ := message.ParseOffsetID(string(plain.AppendMessageID(nil)))
+	late := sendHalfBorn(t, b, "orders", halfProps+"CHECK_IMMUNITY_TIME_IN_SECONDS\x011\x02", time.Now().Add(-7*time.Second))
+	e.Verdict, late.Verdict = TransactionCommit, TransactionCommit
+	for _, row := range []struct {
+		name string
+		end  func() TransactionEnd
+		kind Kind
+	}{
+		{"beyond the log", func() TransactionEnd { x := e; x.Position = 1 << 40; return x }, KindSystem},
+		{"no record's start", func() TransactionEnd { x := e; x.Position++; return x }, KindSystem},
+		{"negative", func() TransactionEnd { x := e; x.Position = -1; return x }, KindSystem},
+		{"a plain message", func() TransactionEnd { x := e; x.Position = plainPos; return x }, KindSystem},
+		{"another offset", func() TransactionEnd { x := e; x.Offset++; return x }, KindSystem},
+		{"another group", func() TransactionEnd { x := e; x.Group = "h"; return x }, KindSystem},
+		{"too late", func() TransactionEnd { return late }, KindIllegalOperation},
+	} {
+		x := row.end()
+		var refusal *Error
+		if err := end(b, x); !errors.As(err, &refusal) || refusal.Kind != row.kind {
+			t.Errorf("%s: %v, want kind %d", row.name, err, row.kind)
+		}
+	}
+	if err := end(b, e); err != nil {
+		t.Errorf("the right end after the wrong ones: %v", err)
+	}
+	if s := b.TransactionStats(); len(s.Refused) < 3 {
+		t.Errorf("refusals are counted as %v", s.Refused)
+	}
+}
+
+// fakeProducer notes what it is asked.
+type fakeProducer struct {
+	mu     sync.Mutex
+	checks []*TransactionCheck // guarded by mu
+}
+
+func (p *fakeProducer) RemoteAddr() netip.AddrPort                     { return testAddr }
+func (p *fakeProducer) NotifyConsumersChanged(string)                  {}
+func (p *fakeProducer) ResetOffsets(*OffsetReset)                      {}
+func (p *fakeProducer) Ask(context.Context, *Question) ([]byte, error) { return nil, errors.New("no") }
+func (p *fakeProducer) CheckTransaction(c *TransactionCheck) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checks = append(p.checks, c)
+	return nil
+}
+
+func (p *fakeProducer) wait(t *testing.T, n int) []*TransactionCheck {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		p.mu.Lock()
+		list := p.checks
+		p.mu.Unlock()
+		if len(list) >= n {
+			return list
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d checks came, want %d", len(list), n)
+		}
+	}
+}
+
+func TestCheckReachesTheProducerAcrossARestart(t *testing.T) {
+	dir := t.TempDir()
+	quick := func(s *Settings) { s.TransactionTimeoutMs.Store(100); s.TransactionIntervalMs.Store(200) }
+	b := openBroker(t, dir, quick)
+	e := sendHalf(t, b, "orders", halfProps)
+	p := &fakeProducer{}
+	if err := b.clients.Heartbeat(p, &Heartbeat{ClientID: "c", Producers: []string{"g"}}); err != nil {
+		t.Fatal(err)
+	}
+	c := p.wait(t, 2)[1]
+	v, err := message.Parse(c.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(v.Topic()) != "orders" || v.QueueID() != 1 || c.HalfOffset != e.Offset || c.Position != e.Position ||
+		c.MessageID != "K1" || v.Properties().Value(message.PropCheckTimes) != "2" || v.QueueOffset() != e.Offset {
+		t.Errorf("the check is %+v with %s, %v", c, v.Topic(), v.Properties().Map())
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = openBroker(t, dir, quick)
+	asked := len(p.wait(t, 2))
+	if err := b.clients.Heartbeat(p, &Heartbeat{ClientID: "c", Producers: []string{"g"}}); err != nil {
+		t.Fatal(err)
+	}
+	c = p.wait(t, asked+1)[asked]
+	if v, err = message.Parse(c.Record); err != nil || v.Properties().Value(message.PropCheckTimes) <= "2" {
+		t.Errorf("the counter after the restart is %q, %v", v.Properties().Value(message.PropCheckTimes), err)
+	}
+	e.Verdict, e.FromCheck = TransactionCommit, true
+	if err := end(b, e); err != nil {
+		t.Fatal(err)
+	}
+	if got := pullAll(t, b, "orders", 1, 1); string(got[0].Body) != "half" {
+		t.Errorf("got %q", got[0].Body)
+	}
+}
+
+func TestGivenUpHalfCanBeRead(t *testing.T) {
+	b := openBroker(t, t.TempDir(), func(s *Settings) { s.TransactionMaxAgeSec.Store(1) })
+	sendHalf(t, b, "orders", halfProps)
+	for end := time.Now().Add(20 * time.Second); b.topics.LookupString(message.TopicCheckMax) == nil && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	m := pullAll(t, b, message.TopicCheckMax, 0, 1)[0]
+	if string(m.Body) != "half" || m.Properties.Value(message.PropRealTopic) != "orders" {
+		t.Errorf("the discarded half is %q with %v", m.Body, m.Properties.Map())
+	}
+	if s := b.TransactionStats(); s.Pending != 0 || s.Discarded != 1 {
+		t.Errorf("stats %+v", s)
+	}
+}

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/remoting"
+)
+
+// END_TRANSACTION 37, RESUME_CHECK_HALF_MESSAGE 323
+//
+//   - The ends that one read of a connection brought are stored with one write.
+//   - An end without a verdict gets no answer.
+//   - 323 gives a half that was given up back to the checks, from the first on.
+//   - Differences: an end that comes again changes nothing and succeeds, where
+//     Apache's broker delivers the message once more; one that contradicts the
+//     verdict that stands is refused with SYSTEM_ERROR. 323 takes nothing but
+//     halves.
+
+func (s *session) readEnd(r *remoting.Request) (e broker.TransactionEnd, err error) {
+	group, _ := r.Get("producerGroup")
+	e.Group, e.Client = s.names.of(group), s.conn.RemoteAddr()
+	offset, err := r.Int64("tranStateTableOffset")
+	if err != nil {
+		return e, err
+	}
+	position, err := r.Int64("commitLogOffset")
+	if err != nil {
+		return e, err
+	}
+	e.Offset, e.Position = message.Offset(offset), message.Position(position)
+	word, err := r.Int32("commitOrRollback")
+	if err != nil {
+		return e, err
+	}
+	switch word {
+	case 0:
+		e.Verdict = broker.TransactionUnknown
+	case 8:
+		e.Verdict = broker.TransactionCommit
+	case 12:
+		e.Verdict = broker.TransactionRollback
+	default:
+		return e, &broker.Error{Kind: broker.KindInvalidParameter, Text: fmt.Sprintf("commitOrRollback is %d; it can be 8 commit, 12 rollback, 0 unknown", word)}
+	}
+	e.FromCheck, err = r.BoolOr("fromTransactionCheck", false)
+	return e, err
+}
+
+// addEnd gathers an end; commitEnds applies and answers it.
+func (s *session) addEnd(r *remoting.Request) {
+	e, err := s.readEnd(r)
+	if err != nil {
+		s.answerError(r, err)
+		return
+	}
+	if s.ender == nil {
+		s.ender = s.broker.NewEnder()
+	}
+	s.ender.Add(e)
+	s.ends = append(s.ends, r)
+}
+
+// commitEnds applies what addEnd gathered and answers it, at once or, with
+// synchronous flushing, after the fsync.
+func (s *session) commitEnds() {
+	if len(s.ends) == 0 {
+		return
+	}
+	var late []remoting.Ticket
+	results := s.ender.Commit()
+	waits := s.ender.Waits()
+	for i, r := range s.ends {
+		switch e := &results[i]; {
+		case e.Verdict == broker.TransactionUnknown || r.OneWay():
+		case e.Err != nil:
+			s.answerError(r, e.Err)
+		case waits:
+			late = append(late, r.Ticket())
+		default:
+			_ = s.conn.Reply(r, remoting.RespSuccess).End()
+		}
+	}
+	if len(late) > 0 {
+		s.answerEndsWhenSafe(late)
+	}
+	s.ender.Reset()
+	s.ends = s.ends[:0]
+}
+
+func (s *session) answerEndsWhenSafe(late []remoting.Ticket) {
+	conn := s.conn
+	s.ender.WhenSafe(func(err error) {
+		for _, ticket := range late {
+			w := conn.Later(ticket, remoting.RespSuccess)
+			if err != nil {
+				w.Code(remoting.RespServiceNotAvailable).Remark("the end of the transaction could not be flushed to the disk and may be lost: " + err.Error())
+			}
+			_ = w.End()
+		}
+	})
+}
