@@ -120,7 +120,7 @@ func (r *recovery) openLog() (err error) {
 			Flushed: s.o.Events.Flushed,
 			Recovering: func(pos, end message.Position) {
 				if s.o.Progress != nil {
-					s.o.Progress(int64(pos-r.first), int64(end-r.first))
+					s.o.Progress(int64(max(pos-r.first, 0)), int64(max(end-r.first, 0)))
 				}
 			},
 			Recovered: func(f commitlog.Recovery) {
