@@ -184,6 +184,9 @@ func (s *scanner) null() bool {
 
 // int32 reads a number, quoted or not, with a fraction of zeros at most.
 func (s *scanner) int32() (int32, bool) {
+	if n, ok := s.digits(); ok {
+		return n, true
+	}
 	var text []byte
 	if s.next() == '"' {
 		var ok bool
@@ -201,6 +204,24 @@ func (s *scanner) int32() (int32, bool) {
 		return 0, s.fail("a number of 32 bits is expected")
 	}
 	return int32(n), true
+}
+
+// digits reads what a number nearly always is, and nothing else: a few digits
+// with a comma or brace behind them.
+func (s *scanner) digits() (int32, bool) {
+	var n int32
+	for i := s.i; i < len(s.b) && i < s.i+10; i++ {
+		switch d := s.b[i] - '0'; {
+		case d <= 9 && i < s.i+9:
+			n = n*10 + int32(d)
+		case i > s.i && (s.b[i] == ',' || s.b[i] == '}'):
+			s.i = i
+			return n, true
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
 }
 
 // literal reads an unquoted word: a number, true, false.
@@ -338,7 +359,7 @@ func (s *scanner) string() ([]byte, bool) {
 func (s *scanner) unescape(from, i int) ([]byte, bool) {
 	b, w := s.b, i
 	for i < len(b) {
-		switch c := b[i]; c {
+		switch b[i] {
 		case '"':
 			s.i = i + 1
 			return b[from:w], true
@@ -350,9 +371,12 @@ func (s *scanner) unescape(from, i int) ([]byte, bool) {
 			w += n
 			i = s.i
 		default:
-			b[w] = c
-			w++
-			i++
+			run := i + 1
+			for run < len(b) && b[run] != '"' && b[run] != '\\' {
+				run++
+			}
+			w += copy(b[w:], b[i:run])
+			i = run
 		}
 	}
 	s.i = len(b)
