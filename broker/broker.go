@@ -148,8 +148,9 @@ func (b *Broker) storeOptions(o Options) store.Options {
 	return store.Options{
 		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, QueueFileEntries: s.QueueFileEntries,
 		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
-		StoreHost: b.StoreHost, OnArrive: b.arrived, Progress: o.Progress, Events: o.Events.Store,
-		TagCode: s.DelayLevels.EntryCode, BeforeDrop: b.carryForward,
+		StoreHost: b.StoreHost, Progress: o.Progress, Events: o.Events.Store,
+		OnArrive: b.onArrive,
+		TagCode:  s.DelayLevels.EntryCode, BeforeDrop: b.beforeDrop,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
 )
 
 // brokerProperties are those the broker alone may write.
@@ -18,6 +19,7 @@ type foundProperties struct {
 	delay       bool
 	timer       bool
 	cron        bool
+	recallTime  int64 // what a recall handle names; 0 if the message cannot be recalled
 }
 
 // special tells whether the message goes through a rewrite before it is stored.
@@ -63,7 +65,7 @@ func (f *foundProperties) note(name, value []byte) {
 }
 
 // propCron makes a message recur.
-const propCron = "MERLIN_CRON"
+const propCron = schedule.PropCron
 
 func equalFold(b []byte, word string) bool {
 	return len(b) == len(word) && bytes.EqualFold(b, []byte(word))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
 	"github.com/merlinmq/merlin/store"
 )
 
@@ -37,9 +38,13 @@ type SendResult struct {
 	Offset    message.Offset // of the first message of a batch
 	UniqueKey []byte         // dies with the next Reset
 	StoreHost netip.AddrPort
-	first     int
-	count     int
-	sender    *Sender
+	Topic     string // that it was sent to
+	// RecallTime is the time that a recall handle of the message names; 0 if it
+	// cannot be recalled.
+	RecallTime int64
+	first      int
+	count      int
+	sender     *Sender
 }
 
 // AppendMessageID appends the ids of the stored messages, with commas between
@@ -52,6 +57,14 @@ func (r *SendResult) AppendMessageID(dst []byte) []byte {
 		dst = message.AppendOffsetID(dst, r.StoreHost, r.sender.batch.Result(r.first+i).Position)
 	}
 	return dst
+}
+
+// RecallHandle returns what recalls the message, "" if it cannot be recalled.
+func (r *SendResult) RecallHandle() string {
+	if r.RecallTime == 0 || r.Err != nil {
+		return ""
+	}
+	return schedule.Handle{Topic: r.Topic, Broker: r.sender.broker.cfg.Name, Time: r.RecallTime, Unique: string(r.UniqueKey)}.String()
 }
 
 // Sender gathers the sends that arrived together and stores them with one
@@ -129,11 +142,11 @@ func (s *Sender) add(r *SendRequest, res *SendResult) error {
 	if r.Batch {
 		return s.addBatch(r, &m)
 	}
-	return s.addOne(r, &m)
+	return s.addOne(r, &m, res)
 }
 
 // addOne encodes a send that is one message.
-func (s *Sender) addOne(r *SendRequest, m *message.Message) error {
+func (s *Sender) addOne(r *SendRequest, m *message.Message, res *SendResult) error {
 	b := s.broker
 	found := scanProperties(r.Properties)
 	if message.IsRetryTopic(m.Topic) {
@@ -146,7 +159,12 @@ func (s *Sender) addOne(r *SendRequest, m *message.Message) error {
 	}
 	s.waits = s.waits || found.waits
 	if found.special() {
-		return b.storeSpecial(s.batch, m, &found)
+		res.Topic = m.Topic
+		err := b.storeSpecial(s.batch, m, &found)
+		if !message.IsRetryTopic(res.Topic) {
+			res.RecallTime = found.recallTime
+		}
+		return err
 	}
 	return illegal(s.batch.Add(m))
 }

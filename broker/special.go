@@ -14,7 +14,9 @@ func (b *Broker) storeSpecial(batch *store.Batch, m *message.Message, found *fou
 		}
 		return illegal(batch.Add(m))
 	}
-	return illegal(batch.Add(m))
+	d, err := b.addDeferred(batch, m)
+	found.recallTime = d.Handle
+	return err
 }
 
 // storeFinal adds the message of a committed transaction, which may be delayed.

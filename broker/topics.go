@@ -124,7 +124,7 @@ func systemTopics(cfg *Settings) []TopicConfig {
 		{Name: cfg.Cluster, ReadQueues: 16, Perm: permReadWrite | PermInherit},
 		{Name: cfg.Name, ReadQueues: 1, Perm: permReadWrite | PermInherit},
 		{Name: message.TopicOffsetMoved, ReadQueues: 1},
-		{Name: message.TopicSchedule, ReadQueues: 18},
+		{Name: message.TopicSchedule, ReadQueues: int32(max(18, len(cfg.DelayLevels)))},
 		{Name: message.TopicTimer, ReadQueues: 1},
 		{Name: message.TopicHalf, ReadQueues: 1},
 		{Name: message.TopicOp, ReadQueues: 1},

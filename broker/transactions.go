@@ -73,15 +73,21 @@ func (b *Broker) transactionEvents() txn.Events {
 	}
 }
 
-// arrived tells who waits for messages that they can be read. The dispatcher
+// onArrive tells who waits for messages that they can be read. The dispatcher
 // calls it.
-func (b *Broker) arrived(arrivals []store.Arrival) {
+func (b *Broker) onArrive(arrivals []store.Arrival) {
 	for i := range arrivals {
 		if a := &arrivals[i]; a.Topic == message.TopicHalf || a.Topic == message.TopicOp {
 			b.txn.Arrived(a.Topic, a.Offset, a.Position, a.StoreTime)
 		}
 	}
 	b.holds.arrived(arrivals)
+	b.delaysArrived(arrivals)
+}
+
+// beforeDrop keeps what waits before the log below a position is dropped.
+func (b *Broker) beforeDrop(upto message.Position) error {
+	return errors.Join(b.txn.Carry(upto), b.carryForward(upto))
 }
 
 // prepare makes a half of a transactional message. An old client's retry with

@@ -33,6 +33,9 @@ var (
 	ErrNotFound = errors.New("store: not found")
 )
 
+// CorruptError says where the log holds no record, or a damaged one.
+type CorruptError = commitlog.CorruptError
+
 // RecordError says that a queue's entry does not lead to a record of it.
 type RecordError struct {
 	Topic  string

@@ -14,6 +14,7 @@ import (
 	"github.com/merlinmq/merlin/internal/config"
 	"github.com/merlinmq/merlin/nameserver"
 	"github.com/merlinmq/merlin/remoting"
+	"github.com/merlinmq/merlin/schedule"
 )
 
 // settings are what flags and broker.conf ask for, in the shapes of the parts.
@@ -152,6 +153,11 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 	s.NoIndex = !c.Bool("messageIndexEnable")
 	s.FlushEvery = c.Duration("flushIntervalCommitLog")
 	s.OffsetFlushEvery = c.Duration("flushConsumerOffsetInterval")
+	var err error
+	if s.DelayLevels, err = schedule.ParseLevels(c.Text("messageDelayLevel")); err != nil {
+		return nil, err
+	}
+	s.Timer = c.Bool("timerWheelEnable")
 	s.Config = c
 	number := func(key string, to interface{ Store(int64) }) {
 		to.Store(c.Int64(key))
@@ -162,6 +168,8 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 		c.Subscribe(key, func(key, _ string) { to.Store(c.Bool(key)) })
 	}
 	number("maxMessageSize", &s.MaxMessageSize)
+	number("timerMaxDelaySec", &s.TimerMaxDelaySec)
+	flag("recallMessageEnable", &s.Recall)
 	number("shortPollingTimeMills", &s.ShortPollingMs)
 	number("brokerPermission", &s.Permission)
 	flag("autoCreateTopicEnable", &s.AutoCreateTopic)

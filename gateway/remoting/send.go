@@ -158,6 +158,9 @@ func (s *session) answerSend(w *remoting.Writer, res *broker.SendResult) {
 		if len(res.UniqueKey) > 0 {
 			w.Bytes("transactionId", res.UniqueKey)
 		}
+		if handle := res.RecallHandle(); handle != "" {
+			w.Str("recallHandle", handle)
+		}
 	}
 	s.stampSend(w)
 	_ = w.End()
@@ -218,6 +221,9 @@ func (s *session) answerLate(conn *remoting.Conn, l *lateSend, err error) {
 		w.Bytes("msgId", l.id).Int("queueId", int64(l.result.QueueID)).Int("queueOffset", int64(l.result.Offset))
 		if len(l.result.UniqueKey) > 0 {
 			w.Bytes("transactionId", l.result.UniqueKey)
+		}
+		if handle := l.result.RecallHandle(); handle != "" {
+			w.Str("recallHandle", handle)
 		}
 	}
 	s.stampSend(w)

@@ -1,0 +1,445 @@
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+// Pending is a message that waits.
+type Pending struct {
+	Due      int64            `json:"due"`             // ms since 1970
+	Level    int              `json:"level,omitempty"` // 0: for any instant
+	Topic    string           `json:"topic"`
+	Queue    int32            `json:"queue"`
+	Unique   string           `json:"uniqueKey"`
+	Keys     string           `json:"keys,omitempty"`
+	Tags     string           `json:"tags,omitempty"`
+	Size     int              `json:"size"` // bytes of the stored body
+	Born     int64            `json:"born"`
+	Stored   int64            `json:"stored"`
+	Position message.Position `json:"position"`
+	ID       string           `json:"id"` // offset id of the waiting record
+}
+
+func notPending(format string, args ...any) error {
+	return &RefusedError{Kind: NotPending, Text: fmt.Sprintf(format, args...)}
+}
+
+// Recall cancels the timed message that a handle names. The error is a
+// *RefusedError of the kind NotPending when it does not wait any more.
+func (s *Service) Recall(h Handle) error {
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	if err := s.settleLocked(); err != nil {
+		return err
+	}
+	found, err := s.log.Find(message.TopicTimer, h.Unique)
+	if err != nil {
+		return err
+	}
+	for _, v := range slices.Backward(found) {
+		p := v.Properties()
+		due, ok := dueOf(p)
+		if _, mark := p.Get(message.PropTimerDelUniqueKey); mark || !ok || p.Value(message.PropUniqueKey) != h.Unique || p.Value(message.PropRealTopic) != h.Topic || slotOf(due)+1 != h.Time {
+			continue
+		}
+		err := s.replaceLocked(v, due, nil)
+		var refused *RefusedError
+		if err == nil || !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return notPending("the message %s of topic %s waits no more: it was delivered, recalled or moved, or never was", clip([]byte(h.Unique)), clip([]byte(h.Topic)))
+}
+
+// Cancel takes the waiting message at a position away. See Recall for errors.
+func (s *Service) Cancel(pos message.Position) error { return s.change(pos, nil) }
+
+// Reschedule gives the waiting message at a position another instant, in ms
+// since 1970. What is past is delivered at once.
+func (s *Service) Reschedule(pos message.Position, due int64) error {
+	rules := s.o.Rules()
+	now := s.o.Now()
+	if due > now.UnixMilli()+rules.Longest.Milliseconds() {
+		return rules.tooFar("the new instant", formatMs(due))
+	}
+	due = max(due, now.UnixMilli())
+	return s.change(pos, &due)
+}
+
+func (s *Service) change(pos message.Position, due *int64) error {
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	if err := s.settleLocked(); err != nil {
+		return err
+	}
+	v, err := s.log.Record(pos)
+	if errors.Is(err, ErrGone) {
+		return notPending("no message waits at position %d", pos)
+	}
+	if err != nil {
+		return err
+	}
+	old, ok := dueOf(v.Properties())
+	if _, mark := v.Properties().Get(message.PropTimerDelUniqueKey); mark || !ok && string(v.Topic()) != message.TopicSchedule {
+		return notPending("the message at position %d is not delayed", pos)
+	}
+	return s.replaceLocked(v, old, due)
+}
+
+// settleLocked makes everything that was sent so far known.
+func (s *Service) settleLocked() error {
+	if err := s.log.Sync(); err != nil {
+		return err
+	}
+	return s.indexLocked(context.Background())
+}
+
+// replaceLocked takes a waiting message away and stores another in its place:
+// the same for another instant, or, with due nil, the mark that it is gone.
+func (s *Service) replaceLocked(v message.View, old int64, due *int64) error {
+	r, undo, err := s.withdrawLocked(v, old)
+	if err != nil {
+		return err
+	}
+	var puts []message.Message
+	if due != nil {
+		m := moved(v, *due, r)
+		puts = append(puts, m)
+	}
+	if due == nil || r.level == 0 && slotOf(*due) != slotOf(r.due) {
+		puts = append(puts, deleteMark(v, r))
+	}
+	if err := s.log.Append(puts); err != nil {
+		undo()
+		return err
+	}
+	return s.settleLocked()
+}
+
+// withdrawLocked makes sure that a message waits and is not delivered from now
+// on. undo puts it back.
+func (s *Service) withdrawLocked(v message.View, due int64) (r replaced, undo func(), err error) {
+	if string(v.Topic()) == message.TopicSchedule {
+		if r, undo, waits := s.withdrawLevel(v); waits {
+			return r, undo, nil
+		}
+		// It may have been set aside; its instant is in its entry alone.
+		if due, err = s.entryCode(v); err != nil {
+			return r, nil, err
+		}
+	}
+	k := rowKey{due, v.Position()}
+	_, found, err := s.rows.timed.Get(k.bytes())
+	if err != nil {
+		return r, nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, away := s.away[k]; away || !found {
+		return r, nil, notPending("the message at position %d waits no more: it was delivered, recalled or moved", v.Position())
+	}
+	was := s.due.remove(k)
+	return replaced{0, k.due, k.pos}, func() {
+		if was {
+			s.addDue([]rowKey{k})
+		}
+	}, nil
+}
+
+func (s *Service) entryCode(v message.View) (int64, error) {
+	var e [1]Entry
+	n, err := s.log.Entries(message.TopicSchedule, v.QueueID(), v.QueueOffset(), e[:])
+	if err != nil && !errors.Is(err, ErrGone) {
+		return 0, err
+	}
+	if n == 0 || e[0].Position != v.Position() {
+		return 0, notPending("the message at position %d waits no more", v.Position())
+	}
+	return e[0].TagCode, nil
+}
+
+// withdrawLevel makes the deliverer pass a level message by.
+func (s *Service) withdrawLevel(v message.View) (r replaced, undo func(), waits bool) {
+	queue := int(v.QueueID())
+	due, err := s.entryCode(v)
+	if err != nil || queue < 0 || queue >= len(s.levels) {
+		return r, nil, false
+	}
+	l := s.levels[queue]
+	pos := v.Position()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, skip := s.skip[pos]; skip || v.QueueOffset() < l.next+message.Offset(l.taken) {
+		return r, nil, false
+	}
+	s.skip[pos] = due
+	return replaced{l.number, due, pos}, func() {
+		s.mu.Lock()
+		delete(s.skip, pos)
+		s.mu.Unlock()
+	}, true
+}
+
+// moved returns the record for a message that waits for another instant.
+func moved(v message.View, due int64, r replaced) message.Message {
+	m := v.Message()
+	p := m.Properties
+	if level, ok := p.Get(message.PropDelay); ok {
+		// Apache's broker would delay it by the level again.
+		p = p.Without(message.PropDelay).Set(message.PropTimerDelayLevel, string(level))
+	}
+	p = p.Without(message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropStartDeliverTime, message.PropTimerRollTimes, propReplaces)
+	m.Properties = timedProperties(p, due).Append(propReplaces, r.String())
+	m.Topic, m.QueueID = message.TopicTimer, 0
+	return m
+}
+
+// deleteMark returns the record that Apache's broker, too, takes for a recall.
+func deleteMark(v message.View, r replaced) message.Message {
+	p := v.Properties()
+	unique := p.Value(message.PropUniqueKey)
+	m := message.Message{
+		Topic: message.TopicTimer, Body: []byte("0"), BornTimestamp: v.BornTimestamp(), BornHost: v.BornHost(), StoreHost: v.StoreHost(),
+	}
+	m.Properties = m.Properties.Append(message.PropTags, "_RECALL_MESSAGE_TAG_").
+		Append(message.PropTimerDelUniqueKey, cmp.Or(unique, "-")).
+		Append(message.PropRealTopic, p.Value(message.PropRealTopic)).Append(message.PropRealQueueID, cmp.Or(p.Value(message.PropRealQueueID), "0")).
+		Append(message.PropTimerDeliverMs, strconv.FormatInt(r.due, 10)).Append(message.PropTimerOutMs, strconv.FormatInt(slotOf(r.due), 10)).
+		Append(propReplaces, r.String())
+	return m
+}
+
+// CarryForward stores every waiting message whose record lies before a position
+// anew at the end of the log. When it returns nil, nothing needs the log below.
+func (s *Service) CarryForward(upto message.Position) error {
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	if err := s.settleLocked(); err != nil {
+		return err
+	}
+	if err := s.carryRowsLocked(upto); err != nil {
+		return fmt.Errorf("schedule: carry timed messages forward: %w", err)
+	}
+	if err := s.carryLevelsLocked(upto); err != nil {
+		return fmt.Errorf("schedule: carry delayed messages forward: %w", err)
+	}
+	if err := s.carrySchedulesLocked(upto); err != nil {
+		return fmt.Errorf("schedule: carry recurring messages forward: %w", err)
+	}
+	if err := s.settleLocked(); err != nil {
+		return err
+	}
+	// The batch under way may still read there.
+	s.rowMu.Unlock()
+	s.deliverMu.Lock()
+	s.deliverMu.Unlock() //nolint:staticcheck // waiting is the purpose
+	s.rowMu.Lock()
+	return nil
+}
+
+// carrier gathers records to be stored anew.
+type carrier struct {
+	s     *Service
+	puts  []message.Message
+	undo  []func()
+	bytes int
+}
+
+func (c *carrier) add(m message.Message, undo func()) error {
+	c.puts, c.undo = append(c.puts, m), append(c.undo, undo)
+	c.bytes += len(m.Body) + len(m.Properties)
+	if len(c.puts) < c.s.o.MaxBatch && c.bytes < c.s.o.MaxBytes {
+		return nil
+	}
+	return c.flush()
+}
+
+func (c *carrier) flush() error {
+	if len(c.puts) == 0 {
+		return nil
+	}
+	err := c.s.log.Append(c.puts)
+	for i := 0; errors.Is(err, ErrIllegal) && i < len(c.puts); i++ {
+		if one := c.s.log.Append(c.puts[i : i+1]); errors.Is(one, ErrIllegal) {
+			c.s.stats.lost.Add(1)
+			c.s.o.Warn("a delayed message has no room for what must be noted of it; it goes with the old end of the log", "error", one)
+		} else if one != nil {
+			err = one
+		}
+		if i == len(c.puts)-1 && errors.Is(err, ErrIllegal) {
+			err = nil
+		}
+	}
+	if err != nil {
+		for _, undo := range c.undo {
+			undo()
+		}
+	}
+	c.puts, c.undo, c.bytes = nil, nil, 0
+	return err
+}
+
+// carryRowsLocked lets go of rowMu between pieces: going through millions of
+// rows must not keep new ones waiting.
+func (s *Service) carryRowsLocked(upto message.Position) error {
+	c := carrier{s: s}
+	var start []byte
+	for more := true; more; {
+		var keys []rowKey
+		more = false
+		err := s.rows.timed.Range(start, nil, func(key []byte, _ []byte) bool {
+			if more = len(keys) == deleteChunk; more {
+				return false
+			}
+			if k, ok := parseRowKey(key); ok {
+				keys = append(keys, k)
+				start = rowKey{k.due, k.pos + 1}.bytes()
+			}
+			return true
+		})
+		if err != nil {
+			return errors.Join(err, c.flush())
+		}
+		for _, k := range keys {
+			if k.pos >= upto {
+				continue
+			}
+			if err := s.carry(&c, k.pos, k.due); err != nil {
+				return errors.Join(err, c.flush())
+			}
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+		s.rowMu.Unlock()
+		s.rowMu.Lock()
+	}
+	return nil
+}
+
+// carry stores one record anew, if it waits.
+func (s *Service) carry(c *carrier, pos message.Position, due int64) error {
+	v, err := s.log.Record(pos)
+	if errors.Is(err, ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, undo, err := s.withdrawLocked(v, due)
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return nil // it is being delivered, or was
+	}
+	if err != nil {
+		return err
+	}
+	return c.add(moved(v, r.due, r), undo)
+}
+
+func (s *Service) carryLevelsLocked(upto message.Position) error {
+	c := carrier{s: s}
+	for _, l := range s.levels {
+		s.mu.Lock()
+		at := l.next
+		s.mu.Unlock()
+		var entries [indexChunk]Entry
+		for more := true; more; {
+			n, err := s.log.Entries(message.TopicSchedule, l.queue, at, entries[:])
+			if errors.Is(err, ErrGone) || err == nil && n == 0 {
+				break
+			}
+			if err != nil {
+				return errors.Join(err, c.flush())
+			}
+			for _, e := range entries[:n] {
+				if more = e.Position < upto; !more {
+					break
+				}
+				if e.Size <= 0 {
+					continue
+				}
+				if err := s.carry(&c, e.Position, e.TagCode); err != nil {
+					return errors.Join(err, c.flush())
+				}
+			}
+			at += message.Offset(n)
+		}
+	}
+	return c.flush()
+}
+
+func (s *Service) carrySchedulesLocked(upto message.Position) error {
+	s.mu.Lock()
+	var old []Schedule
+	for _, l := range s.schedules.byName {
+		if l.Position < upto {
+			old = append(old, l.Schedule)
+		}
+	}
+	s.mu.Unlock()
+	c := carrier{s: s}
+	for i := range old {
+		v, err := s.log.Record(old[i].Position)
+		if errors.Is(err, ErrGone) {
+			continue
+		}
+		if err != nil {
+			return errors.Join(err, c.flush())
+		}
+		state, err := json.Marshal(old[i])
+		if err != nil {
+			return err
+		}
+		m := v.Message()
+		m.Properties = m.Properties.Set(propState, string(state))
+		if err := c.add(m, func() {}); err != nil {
+			return err
+		}
+	}
+	return c.flush()
+}
+
+// Control pauses, resumes or removes the schedule of a name.
+func (s *Service) control(name, op string) error {
+	s.mu.Lock()
+	l := s.schedules.byName[name]
+	s.mu.Unlock()
+	if l == nil {
+		return &RefusedError{Kind: Unknown, Text: fmt.Sprintf("there is no schedule %q", clip([]byte(name)))}
+	}
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	var p message.Properties
+	p = p.Append(PropCronName, name).Append(propOperation, op)
+	m := message.Message{Topic: TopicRecurring, Body: []byte("0"), BornTimestamp: s.o.Now().UnixMilli(), BornHost: s.o.Host(), Properties: p}
+	if err := s.log.Append([]message.Message{m}); err != nil {
+		return err
+	}
+	return s.settleLocked()
+}
+
+// Pause stops a schedule's firings until Resume; what would have fired
+// meanwhile does not count as missed.
+func (s *Service) Pause(name string) error { return s.control(name, opPause) }
+
+// Resume lets a paused schedule fire again.
+func (s *Service) Resume(name string) error { return s.control(name, opResume) }
+
+// Remove takes a schedule away.
+func (s *Service) Remove(name string) error { return s.control(name, opRemove) }
+
+// Settle returns when everything that was sent so far is known to the service.
+func (s *Service) Settle() error {
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	return s.settleLocked()
+}

@@ -1,0 +1,375 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/merlinmq/merlin/internal/kv"
+	"github.com/merlinmq/merlin/message"
+)
+
+// runDeliverer appends what is due. Between full batches it pauses, so that the
+// messages of others find their way.
+func (s *Service) runDeliverer(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	d := &delivery{s: s}
+	for pause := time.Duration(0); sleep(ctx, s.wakeDeliverer, timer, pause); {
+		for {
+			began := s.o.Now()
+			full, err := d.run()
+			if err != nil {
+				s.o.Warn("messages that are due cannot be delivered; it is tried again every second", "error", err)
+			}
+			if err == nil && !full {
+				break
+			}
+			wait := retryPause
+			if err == nil {
+				wait = min(max(s.o.Now().Sub(began), 0), maxPause)
+			}
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+		}
+		pause = max(s.untilNext(), time.Millisecond/2)
+	}
+}
+
+// delivery is one batch; its memory is used again.
+type delivery struct {
+	s        *Service
+	items    []dueItem
+	messages []message.Message
+	sent     []int // which item each message is of
+	last     int64 // when the batch before began
+}
+
+// dueItem is a message that is due.
+type dueItem struct {
+	key      rowKey // of a timed message; due and position of any other
+	level    *level
+	schedule *liveSchedule
+	planned  int64 // of a firing
+	unwanted bool  // it was recalled or moved
+	topic    string
+}
+
+// run delivers one batch. full says that more may be due.
+func (d *delivery) run() (full bool, err error) {
+	s := d.s
+	s.deliverMu.Lock()
+	defer s.deliverMu.Unlock()
+	now := s.o.Now().UnixMilli()
+	if now < d.last-replanAfter.Milliseconds() {
+		s.replanSchedules(now)
+	}
+	d.last = now
+	full, err = d.collect(now)
+	if err != nil || len(d.items) == 0 {
+		d.giveBack(0)
+		return false, err
+	}
+	used, err := d.build(now)
+	if err != nil {
+		d.giveBack(0)
+		return false, err
+	}
+	d.giveBack(used)
+	full = full || used < len(d.items)
+	d.items = d.items[:used]
+	if err := d.append(); err != nil {
+		d.giveBack(0)
+		return false, err
+	}
+	d.settle()
+	return full, nil
+}
+
+// collect takes what is due, in order of due time, up to a full batch.
+func (d *delivery) collect(now int64) (full bool, err error) {
+	s := d.s
+	d.items = d.items[:0]
+	if err := s.moveStrays(now); err != nil {
+		return false, err
+	}
+	for len(d.items) < s.o.MaxBatch {
+		s.mu.Lock()
+		if s.closing {
+			s.mu.Unlock()
+			return false, nil
+		}
+		limit := now
+		if s.caughtUp && !s.rowFault && s.loaded.due <= now {
+			limit = s.loaded.due // what is due before must be loaded first
+			wake(s.wakeKeeper)
+		}
+		item, found := s.earliestLocked(limit)
+		s.mu.Unlock()
+		var best *level
+		for _, l := range s.levels {
+			e, err := s.head(l, l.taken)
+			if err != nil {
+				return false, fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
+			}
+			if e != nil && e.TagCode <= limit && (!found || e.TagCode < item.key.due) {
+				item, found, best = dueItem{key: rowKey{e.TagCode, e.Position}, level: l, unwanted: e.Size <= 0}, true, l
+			}
+		}
+		if !found {
+			return false, nil
+		}
+		s.mu.Lock()
+		s.takeLocked(&item, best)
+		s.mu.Unlock()
+		d.items = append(d.items, item)
+	}
+	return true, nil
+}
+
+// earliestLocked returns the first timed message or firing, if it is due.
+func (s *Service) earliestLocked(limit int64) (item dueItem, found bool) {
+	if s.caughtUp && len(s.due) > 0 && s.due[0].due <= limit {
+		item, found = dueItem{key: s.due[0]}, true
+	}
+	if sched := s.schedules.due(s.o.Now().UnixMilli()); sched != nil && s.caughtUp && sched.at <= limit && (!found || sched.at < item.key.due) {
+		item, found = dueItem{key: rowKey{sched.at, sched.Position}, schedule: sched, planned: sched.at}, true
+	}
+	return item, found
+}
+
+// takeLocked takes an item out of where it waits.
+func (s *Service) takeLocked(item *dueItem, l *level) {
+	switch {
+	case l != nil:
+		l.taken++
+		if _, skip := s.skip[item.key.pos]; skip {
+			item.unwanted = true
+		}
+	case item.schedule != nil:
+		s.schedules.advance(item.schedule, s.o.Now().UnixMilli())
+		s.dirty = true
+	default:
+		s.due.pop()
+		s.away[item.key] = struct{}{}
+	}
+}
+
+// giveBack puts the items from the i-th on back where they waited.
+func (d *delivery) giveBack(i int) {
+	s := d.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := len(d.items) - 1; n >= i; n-- {
+		switch item := &d.items[n]; {
+		case item.level != nil:
+			item.level.taken--
+		case item.schedule != nil:
+			s.schedules.takeBack(item.schedule, item.planned)
+		default:
+			delete(s.away, item.key)
+			if item.key.less(s.loaded) {
+				s.due.push(item.key)
+			}
+		}
+	}
+}
+
+// build reads the records and makes the messages, and returns how many of the
+// items they are of.
+func (d *delivery) build(now int64) (used int, err error) {
+	d.messages, d.sent = d.messages[:0], d.sent[:0]
+	bytes := 0
+	for i := range d.items {
+		item := &d.items[i]
+		if item.unwanted {
+			continue
+		}
+		v, err := d.s.log.Record(item.key.pos)
+		if errors.Is(err, ErrGone) {
+			d.s.stats.lost.Add(1)
+			d.s.o.Warn("a delayed message is gone from the log; it cannot be delivered", "position", item.key.pos, "due", formatMs(item.key.due))
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read the record at %d: %w", item.key.pos, err)
+		}
+		if bytes += v.Size(); bytes > d.s.o.MaxBytes && i > 0 {
+			return i, nil
+		}
+		m, err := d.s.restored(item, v, now)
+		if err != nil {
+			d.s.stats.lost.Add(1)
+			d.s.o.Warn("a delayed message cannot be delivered", "error", err)
+			continue
+		}
+		item.topic = m.Topic
+		d.messages, d.sent = append(d.messages, m), append(d.sent, i)
+	}
+	return len(d.items), nil
+}
+
+// restored returns the message as it goes to its real topic.
+func (s *Service) restored(item *dueItem, v message.View, now int64) (message.Message, error) {
+	m, err := Restore(v)
+	if err != nil {
+		return m, err
+	}
+	if item.schedule != nil {
+		s.firing(&m, item.schedule.Name, item.planned, now)
+		return m, nil
+	}
+	if string(v.Topic()) != message.TopicTimer {
+		return m, nil
+	}
+	p := m.Properties.Without(propReplaces, message.PropTimerEnqueueMs, message.PropTimerDequeueMs).
+		Append(message.PropTimerEnqueueMs, strconv.FormatInt(v.StoreTimestamp(), 10)).
+		Append(message.PropTimerDequeueMs, strconv.FormatInt(now, 10))
+	if len(p) <= message.MaxPropertiesSize {
+		m.Properties = p
+	}
+	return m, nil
+}
+
+// append stores the messages. One that can never be stored must not hold the
+// others up.
+func (d *delivery) append() error {
+	if len(d.messages) == 0 {
+		return nil
+	}
+	err := d.s.log.Append(d.messages)
+	if !errors.Is(err, ErrIllegal) {
+		return err
+	}
+	for i := range d.messages {
+		err := d.s.log.Append(d.messages[i : i+1])
+		if errors.Is(err, ErrIllegal) {
+			d.s.stats.lost.Add(1)
+			d.s.o.Warn("a delayed message cannot be stored in its topic; it is dropped", "topic", d.messages[i].Topic, "error", err)
+			continue
+		}
+		if err != nil {
+			return err // those before are delivered again
+		}
+	}
+	return nil
+}
+
+// settle notes that the items are delivered.
+func (d *delivery) settle() {
+	s := d.s
+	now := s.o.Now().UnixMilli()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dirty = true
+	for i := range d.items {
+		item := &d.items[i]
+		switch {
+		case item.level != nil:
+			item.level.next++
+			item.level.taken--
+			if _, skip := s.skip[item.key.pos]; skip {
+				s.skipped = append(s.skipped, item.key.pos)
+			}
+		case item.schedule != nil:
+			s.schedules.fired(item.schedule, item.planned)
+		default:
+			s.awayBy[item.topic]++
+			s.delivered = append(s.delivered, deliveredRow{item.key, item.topic})
+		}
+	}
+	for _, i := range d.sent {
+		s.stats.late(now - d.items[i].key.due)
+	}
+	clear(d.messages)
+	d.items = slices.Delete(d.items, 0, len(d.items))
+}
+
+// untilNext returns how long nothing is due.
+func (s *Service) untilNext() time.Duration {
+	now := s.o.Now()
+	next := now.Add(longestNap).UnixMilli()
+	s.mu.Lock()
+	if s.caughtUp && len(s.due) > 0 {
+		next = min(next, s.due[0].due)
+	}
+	if first := s.schedules.first(); first != nil {
+		next = min(next, first.at)
+	}
+	s.mu.Unlock()
+	for _, l := range s.levels {
+		if e, err := s.head(l, 0); err == nil && e != nil {
+			next = min(next, e.TagCode)
+		}
+	}
+	return time.UnixMilli(next).Sub(now)
+}
+
+// moveStrays makes rows of level messages that would hold up those behind them:
+// the clock was set back, or they were stored when the level was longer.
+func (s *Service) moveStrays(now int64) error {
+	rules := s.o.Rules()
+	for _, l := range s.levels {
+		if l.number > len(rules.Levels) {
+			continue
+		}
+		limit := now + rules.Levels.Delay(l.number).Milliseconds() + 1000
+		for {
+			e, err := s.head(l, 0)
+			if err != nil {
+				return fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
+			}
+			if e == nil || e.TagCode <= limit || e.Size <= 0 {
+				break
+			}
+			if err := s.moveStray(l, *e); err != nil {
+				return fmt.Errorf("set a message of delay level %d aside: %w", l.number, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) moveStray(l *level, e Entry) error {
+	v, err := s.log.Record(e.Position)
+	if err != nil && !errors.Is(err, ErrGone) {
+		return err
+	}
+	if err := s.log.Sync(); err != nil { // the progress says that those before are delivered
+		return err
+	}
+	s.rowMu.Lock()
+	defer s.rowMu.Unlock()
+	c := s.rows.change()
+	s.mu.Lock()
+	_, skip := s.skip[e.Position]
+	s.mu.Unlock()
+	if err == nil && !skip {
+		topic, _ := v.Properties().Get(message.PropRealTopic)
+		if err := c.add(rowKey{e.TagCode, e.Position}, topic); err != nil {
+			return err
+		}
+	}
+	if err := s.rows.marks.PutTo(&c.batch, l.mark(), l.next+1); err != nil {
+		return err
+	}
+	if err := c.write(kv.Buffered); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	l.next++
+	if skip {
+		s.skipped = append(s.skipped, e.Position)
+	}
+	s.mu.Unlock()
+	s.addDue(c.added)
+	s.pending.Store(s.rows.total())
+	return nil
+}

@@ -1,0 +1,60 @@
+package schedule
+
+import (
+	"errors"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+// level is how far the messages of one delay level were delivered. Its queue is
+// in order of due time, because all of them wait equally long: what does not
+// fit, after a step of the clock or with another table of levels, is moved to
+// the rows.
+type level struct {
+	number int
+	queue  int32
+
+	next  message.Offset // first that was not delivered; guarded by Service.mu
+	taken int            // of the batch under way; guarded by Service.mu
+
+	// The next entries, from the offset ahead on; for the deliverer alone.
+	ahead  message.Offset
+	buffer []Entry
+}
+
+func (l *level) mark() []byte { return levelMark(l.number) }
+
+const aheadEntries = 256
+
+// head returns the entry behind the i that were taken, nil if there is none.
+// The deliverer calls it; next changes by the deliverer alone while it delivers.
+func (s *Service) head(l *level, i int) (*Entry, error) {
+	at := l.next + message.Offset(i)
+	if n := at - l.ahead; n >= 0 && int(n) < len(l.buffer) {
+		return &l.buffer[n], nil
+	}
+	first, end := s.log.Bounds(message.TopicSchedule, l.queue)
+	if at < first && i == 0 {
+		s.mu.Lock()
+		s.stats.lost.Add(int64(first - l.next))
+		l.next, at = first, first
+		s.dirty = true
+		s.mu.Unlock()
+	}
+	if at >= end || at < first {
+		return nil, nil
+	}
+	if cap(l.buffer) == 0 {
+		l.buffer = make([]Entry, 0, aheadEntries)
+	}
+	l.buffer = l.buffer[:aheadEntries]
+	n, err := s.log.Entries(message.TopicSchedule, l.queue, at, l.buffer)
+	l.ahead, l.buffer = at, l.buffer[:n]
+	if errors.Is(err, ErrGone) {
+		return nil, nil // trimmed meanwhile; the next look starts behind it
+	}
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return &l.buffer[0], nil
+}

@@ -1,0 +1,64 @@
+package schedule
+
+import (
+	"errors"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+// Log is the message log as a Service needs it. Implementations are safe for
+// concurrent use.
+type Log interface {
+	// Bounds returns the first offset of a queue that can be read and the one
+	// behind the last; 0, 0 for a queue that there is not.
+	Bounds(topic string, queue int32) (first, end message.Offset)
+	// Entries fills dst from an offset on and returns how many; fewer than
+	// len(dst) means that the queue ends there. ErrGone for an offset outside.
+	Entries(topic string, queue int32, from message.Offset, dst []Entry) (int, error)
+	// Record returns a copy of the record at a position; an error that wraps
+	// ErrGone if there is none, now and forever.
+	Record(pos message.Position) (message.View, error)
+	// Find returns the records under a topic with a key, or unique key, oldest
+	// first, at most 64.
+	Find(topic, key string) ([]message.View, error)
+	// Append stores all messages with one write, or none. The messages may be
+	// changed afterwards.
+	Append(messages []message.Message) error
+	// Sync returns when everything appended before is durable and visible in
+	// the queues.
+	Sync() error
+}
+
+// Entry is a row of a queue. For the schedule topic TagCode is the due time.
+type Entry struct {
+	Position message.Position
+	Size     int32
+	TagCode  int64
+}
+
+var (
+	// ErrGone is wrapped when there is no record where one is looked for.
+	ErrGone = errors.New("no such record")
+	// ErrIllegal is wrapped when a message can never be stored as it is.
+	ErrIllegal = errors.New("the message cannot be stored")
+)
+
+// Kind says what sort of refusal a RefusedError is.
+type Kind int
+
+// The kinds of refusals.
+const (
+	Illegal    Kind = iota // the message breaks a rule
+	Disabled               // what is asked for is switched off
+	NotPending             // the message is not waiting any more, or never was
+	Unknown                // there is nothing by that name
+)
+
+// RefusedError is a refusal whose text is written for the client's reader.
+type RefusedError struct {
+	Kind Kind
+	Text string
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.Text }
