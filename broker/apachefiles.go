@@ -58,9 +58,9 @@ type (
 		Next []int64 `json:"next"`
 	}
 	apacheExponential struct {
-		Initial    int64   `json:"initial"`
-		Max        int64   `json:"max"`
-		Multiplier float64 `json:"multiplier"`
+		Initial    int64 `json:"initial"`
+		Max        int64 `json:"max"`
+		Multiplier int64 `json:"multiplier"`
 	}
 
 	apacheOffsets struct {
@@ -171,7 +171,7 @@ func readApacheFile[T any](fsys vfs.FS, dir, name string) (v T, from string, err
 		broken = errors.Join(broken, fmt.Errorf("%s: %w", path, err))
 	}
 	if broken != nil {
-		return v, "", fmt.Errorf("Apache's %s cannot be imported; repair the file, or move it away to start without it: %w", name, broken)
+		return v, "", fmt.Errorf("the file %s of Apache's broker cannot be imported; repair the file, or move it away to start without it: %w", name, broken)
 	}
 	return v, "", nil
 }

@@ -17,7 +17,7 @@ type RetryPolicy struct {
 	Next       []int64 `json:"next,omitempty"`       // ms, for CUSTOMIZED; empty: the delay levels
 	InitialMs  int64   `json:"initialMs,omitempty"`  // for EXPONENTIAL
 	MaxMs      int64   `json:"maxMs,omitempty"`      // for EXPONENTIAL
-	Multiplier float64 `json:"multiplier,omitempty"` // for EXPONENTIAL
+	Multiplier int64   `json:"multiplier,omitempty"` // for EXPONENTIAL
 }
 
 // The types of retry policies.

@@ -84,7 +84,7 @@ func TestExportIsImportedAgain(t *testing.T) {
 		SysFlag: 1, Attributes: map[string]string{"+message.type": "FIFO"}}), noRefusal)
 	g := DefaultGroupConfig("g")
 	g.RetryMaxTimes, g.Orderly, g.ConsumeEnable = 2, true, false
-	g.RetryPolicy = RetryPolicy{Type: RetryExponential, InitialMs: 5, MaxMs: 70, Multiplier: 1.5, Next: []int64{1, 2}}
+	g.RetryPolicy = RetryPolicy{Type: RetryExponential, InitialMs: 5, MaxMs: 70, Multiplier: 3, Next: []int64{1, 2}}
 	wantKind(t, "Update", b.groups.Update(g), noRefusal)
 	if _, err := b.groups.SetForbidden("g", "orders", false); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func groupOf(c *body.SubscriptionGroupConfig) broker.GroupConfig {
 		g.RetryPolicy.Next = p.Next
 	}
 	if p := c.GroupRetryPolicy.Exponential; p != nil {
-		g.RetryPolicy.InitialMs, g.RetryPolicy.MaxMs, g.RetryPolicy.Multiplier = p.Initial, p.Max, float64(p.Multiplier)
+		g.RetryPolicy.InitialMs, g.RetryPolicy.MaxMs, g.RetryPolicy.Multiplier = p.Initial, p.Max, p.Multiplier
 	}
 	return g
 }
@@ -49,7 +49,7 @@ func groupBody(g *broker.Group) body.SubscriptionGroupConfig {
 		c.GroupRetryPolicy.Customized = &body.CustomizedRetryPolicy{Next: p.Next}
 	}
 	if p := g.RetryPolicy; p.InitialMs > 0 {
-		c.GroupRetryPolicy.Exponential = &body.ExponentialRetryPolicy{Initial: p.InitialMs, Max: p.MaxMs, Multiplier: int64(p.Multiplier)}
+		c.GroupRetryPolicy.Exponential = &body.ExponentialRetryPolicy{Initial: p.InitialMs, Max: p.MaxMs, Multiplier: p.Multiplier}
 	}
 	return c
 }
