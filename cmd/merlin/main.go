@@ -121,6 +121,9 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 	root.PersistentFlags().StringVar(&a.nameServers, "namesrv", "", "name servers, HOST:PORT;HOST:PORT (default $NAMESRV_ADDR, else "+client.DefaultNameServer+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
+		a.serverCommand(),
+		a.nameServerCommand(),
+		a.brokerCommand(),
 		a.topicCommand(),
 		a.groupCommand(),
 		a.sendCommand(),
