@@ -127,7 +127,7 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
 		return err
 	}
-	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address})
+	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address, Config: set.config})
 	if s.brokerPort, err = s.listen("broker", "--broker-listen", set.brokerAddr, s.gateway, set.remoting); err != nil {
 		return err
 	}
@@ -203,6 +203,9 @@ func (s *server) close() error {
 		if p != nil {
 			errs = append(errs, p.Shutdown(ctx))
 		}
+	}
+	if s.gateway != nil {
+		s.gateway.Close()
 	}
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())
