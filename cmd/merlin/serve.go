@@ -46,6 +46,7 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
 	if err != nil {
 		return err
 	}
+	remoting.SetTransportLog(io.Discard)
 	s := &server{out: a.out, log: slog.New(slog.NewTextHandler(a.err, nil))}
 	if err = s.start(cmd.Context(), set); err == nil {
 		fmt.Fprintln(s.out, "ready")
@@ -127,7 +128,7 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
 		return err
 	}
-	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address, Config: set.config})
+	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address, Config: set.config, Panic: s.connectionEvents("broker").Panic})
 	if s.brokerPort, err = s.listen("broker", "--broker-listen", set.brokerAddr, s.gateway, set.remoting); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/merlinmq/merlin/broker"
@@ -17,6 +18,8 @@ type Options struct {
 	Address netip.AddrPort
 	// Config is what tools read and change; nil: they cannot.
 	Config Configuration
+	// Panic is told of a request that hit a bug; nil for nobody.
+	Panic func(peer netip.AddrPort, value any, stack []byte)
 }
 
 // Gateway is a remoting.Handler that serves a broker.
@@ -26,6 +29,7 @@ type Gateway struct {
 	port    atomic.Uint32
 	serve   map[int]serveFunc
 	relays  relays
+	panic   func(peer netip.AddrPort, value any, stack []byte)
 
 	config        Configuration
 	configChanges atomic.Int64
@@ -37,7 +41,7 @@ type serveFunc func(s *session, r *remoting.Request) error
 
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
-	g := &Gateway{broker: o.Broker, config: o.Config}
+	g := &Gateway{broker: o.Broker, config: o.Config, panic: o.Panic}
 	g.address.Store(&o.Address)
 	g.serve = g.table()
 	return g
@@ -81,20 +85,56 @@ func (g *Gateway) Closed(c *remoting.Conn) {
 func (g *Gateway) Serve(c *remoting.Conn, frames []remoting.Request) {
 	s := c.State().(*session)
 	for i := range frames {
-		r := &frames[i]
-		if isSend(r.Code) {
-			s.addSend(r)
-			continue
+		s.serve(&frames[i])
+	}
+	s.commit()
+}
+
+// serve serves one frame. A panic costs that frame and the sends that wait to
+// be stored with it, never a second storing of them.
+func (s *session) serve(r *remoting.Request) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(v)
+			if !isSend(r.Code) {
+				s.answerError(r, errBug)
+			}
 		}
-		if r.Code == remoting.ReqEndTransaction {
-			s.addEnd(r) // of a half that was answered, so that it may overtake sends
-			continue
-		}
+	}()
+	switch {
+	case isSend(r.Code):
+		s.addSend(r)
+	case r.Code == remoting.ReqEndTransaction:
+		s.addEnd(r) // of a half that was answered, so that it may overtake sends
+	default:
 		s.commitSends()
 		s.answerError(r, s.dispatch(r))
 	}
+}
+
+// commit stores and answers what the frames of one read left to be stored.
+func (s *session) commit() {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(v)
+		}
+	}()
 	s.commitSends()
 	s.commitEnds()
+}
+
+var errBug = &broker.Error{Kind: broker.KindSystem, Text: "the broker hit a bug with this request; its log has the details"}
+
+// panicked tells the operator and refuses the sends that were not answered.
+func (s *session) panicked(v any) {
+	if s.gateway.panic != nil {
+		s.gateway.panic(s.conn.RemoteAddr(), v, debug.Stack())
+	}
+	sends := s.sends
+	s.sends, s.sender = nil, nil
+	for _, r := range sends {
+		s.refuseSend(r, errBug)
+	}
 }
 
 func (s *session) dispatch(r *remoting.Request) error {
