@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -355,7 +356,8 @@ func pull(w *world) {
 		}
 		for _, m := range r.GetMessageExts() {
 			got[string(m.Body)] = true
-			if err := c.UpdateOffset(m.Queue, r.NextBeginOffset); err != nil {
+			// Pull asks the broker where to go on, so what is kept in memory must go there first.
+			if err := errors.Join(c.UpdateOffset(m.Queue, r.NextBeginOffset), c.PersistOffset(ctx, topic)); err != nil {
 				w.t.Fatal(err)
 			}
 		}
