@@ -251,3 +251,59 @@ func (t *txnBatch) Add(m *message.Message) error {
 	}
 	return t.batch.Add(m)
 }
+
+// TransactionFilter, TransactionInfo and TransactionTimeline are what tools ask
+// for and see.
+type (
+	TransactionFilter   = txn.Filter
+	TransactionInfo     = txn.Info
+	TransactionTimeline = txn.Timeline
+)
+
+// Transactions returns pending transactions, oldest first, and how many are
+// pending in all; with a key also those that have ended.
+func (b *Broker) Transactions(f TransactionFilter) ([]TransactionInfo, int, error) {
+	list, pending, err := b.txn.List(f)
+	return list, pending, transactionRefusal(err)
+}
+
+// Transaction returns what happened to a transaction. The id may be a unique
+// key, a key, an offset id, or an offset in the half queue.
+func (b *Broker) Transaction(id string) (*TransactionTimeline, error) {
+	t, err := b.txn.Show(id)
+	return t, transactionRefusal(err)
+}
+
+// ResolveTransaction ends a transaction by the word of the operator at an address.
+func (b *Broker) ResolveTransaction(id string, commit bool, who netip.AddrPort) (*TransactionTimeline, error) {
+	v := TransactionRollback
+	if commit {
+		v = TransactionCommit
+	}
+	if err := b.mayStore(); err != nil {
+		return nil, err
+	}
+	t, err := b.txn.Resolve(b.newTxnBatch(), id, v, TransactionEnd{Client: who})
+	return t, transactionRefusal(err)
+}
+
+// CheckTransaction asks a producer about a pending transaction as soon as may be.
+func (b *Broker) CheckTransaction(id string) (*TransactionTimeline, error) {
+	t, err := b.txn.CheckNow(id)
+	return t, transactionRefusal(err)
+}
+
+// ResumeTransaction gives a half that was given up back to the checks.
+func (b *Broker) ResumeTransaction(pos message.Position) error {
+	if err := b.mayStore(); err != nil {
+		return err
+	}
+	return transactionRefusal(b.txn.Resume(b.newTxnBatch(), pos))
+}
+
+func transactionRefusal(err error) error {
+	if errors.Is(err, txn.ErrNotFound) {
+		return fail(KindNotFound, nil, "%s", err)
+	}
+	return endRefusal(err)
+}

@@ -156,6 +156,10 @@ const (
 	ReqAuthGetACL                           = 3009
 	ReqAuthListACL                          = 3010
 	ReqSwitchTimerEngine                    = 5001
+	ReqListTransactions                     = 30201 // Merlin's own, to 30219
+	ReqShowTransaction                      = 30202
+	ReqResolveTransaction                   = 30203
+	ReqCheckTransaction                     = 30204
 	ReqPopMessage                           = 200050
 	ReqAckMessage                           = 200051
 	ReqPeekMessage                          = 200052
@@ -473,6 +477,10 @@ var requestNames = map[int]string{
 	ReqAuthGetACL:                           "AUTH_GET_ACL",
 	ReqAuthListACL:                          "AUTH_LIST_ACL",
 	ReqSwitchTimerEngine:                    "SWITCH_TIMER_ENGINE",
+	ReqListTransactions:                     "MERLIN_LIST_TRANSACTIONS",
+	ReqShowTransaction:                      "MERLIN_SHOW_TRANSACTION",
+	ReqResolveTransaction:                   "MERLIN_RESOLVE_TRANSACTION",
+	ReqCheckTransaction:                     "MERLIN_CHECK_TRANSACTION",
 	ReqPopMessage:                           "POP_MESSAGE",
 	ReqAckMessage:                           "ACK_MESSAGE",
 	ReqPeekMessage:                          "PEEK_MESSAGE",

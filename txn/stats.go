@@ -2,6 +2,7 @@ package txn
 
 import (
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,9 @@ func (s *counters) init() {
 	s.committed, s.rolledBack, s.refusals = map[string]int64{}, map[string]int64{}, map[Refusal]int64{}
 }
 
+// label makes a name that came from a client fit to be shown.
+func label(name string) string { return strings.ToValidUTF8(name, "?") }
+
 func add[K comparable](m map[K]int64, key, other K) {
 	if _, ok := m[key]; !ok && len(m) >= maxNames {
 		key = other
@@ -73,10 +77,10 @@ func (s *counters) ended(v Verdict, topic string, ms int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v != Commit {
-		add(s.rolledBack, topic, otherName)
+		add(s.rolledBack, label(topic), otherName)
 		return
 	}
-	add(s.committed, topic, otherName)
+	add(s.committed, label(topic), otherName)
 	seconds := float64(max(ms, 0)) / 1000
 	i := 0
 	for i < len(LatencyBounds) && seconds > LatencyBounds[i] {
@@ -90,7 +94,7 @@ func (s *counters) ended(v Verdict, topic string, ms int64) {
 func (s *counters) refused(group string, why Reason, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	add(s.refusals, Refusal{group, why}, Refusal{otherName, why})
+	add(s.refusals, Refusal{label(group), why}, Refusal{otherName, why})
 	if sec := now.Unix(); sec != s.second {
 		s.second, s.told = sec, 0
 	}
@@ -115,7 +119,7 @@ func (c *Coordinator) Stats() Stats {
 	out.Pending = len(c.pending)
 	for name, i := range c.groups.byName {
 		if g := &c.groups.list[i]; g.without != 0 {
-			out.Waiting[name] = g.pending
+			out.Waiting[label(name)] += g.pending
 		}
 	}
 	return out

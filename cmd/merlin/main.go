@@ -129,6 +129,7 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 		a.sendCommand(),
 		a.consumeCommand(),
 		a.queryCommand(),
+		a.txnCommand(),
 		a.benchCommand(),
 	)
 	return root

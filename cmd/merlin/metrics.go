@@ -43,6 +43,15 @@ var (
 	descBadFrames       = describe("merlin_bad_frames_total", "Frames that could not be read.", "port")
 	descPanics          = describe("merlin_panics_total", "Requests that hit a bug.", "port")
 	descClosed          = describe("merlin_connections_closed_total", "Connections that ended, by cause.", "port", "cause")
+	descHalves          = describe("rocketmq_half_messages", "Transactions that are pending.")
+	descCommits         = describe("rocketmq_commit_messages_total", "Transactions committed since the start.", "topic")
+	descRollbacks       = describe("rocketmq_rollback_messages_total", "Transactions rolled back since the start.", "topic")
+	descFinishLatency   = describe("rocketmq_finish_message_latency", "Seconds from the birth of a transactional message to its commit.")
+	descHalvesWaiting   = describe("merlin_half_without_producer", "Pending transactions of groups of which no producer is connected.", "group")
+	descTxnChecks       = describe("merlin_transaction_checks_total", "Checks sent to producers.")
+	descTxnDiscarded    = describe("merlin_transaction_discarded_total", "Transactions given up: TRANS_CHECK_MAX_TIME_TOPIC has them.")
+	descTxnRepeated     = describe("merlin_transaction_repeated_ends_total", "Ends of transactions that had their outcome.")
+	descTxnRefused      = describe("merlin_transaction_refused_ends_total", "Ends of transactions that were refused.", "group", "reason")
 	descNamesBrokers    = describe("merlin_namesrv_brokers", "Brokers registered at the name server.")
 	descNamesTopics     = describe("merlin_namesrv_topics", "Topics known to the name server.")
 	descNamesRoutes     = describe("merlin_namesrv_route_queries_total", "Route queries answered.")
@@ -90,6 +99,7 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	gauge(ch, descCheckpoint, float64(st.CheckpointBehind))
 	counter(ch, descSkipped, float64(st.Skipped))
 	gauge(ch, descHolds, float64(b.Holds()))
+	transactionMetrics(ch, b.TransactionStats())
 	writable := 1.0
 	if b.Store().Writable() != nil {
 		writable = 0
@@ -98,6 +108,34 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	if u, err := b.Store().Usage(); err == nil {
 		gauge(ch, descStorageSize, float64(u.LogBytes))
 		gauge(ch, descDiskFree, float64(u.DiskFree))
+	}
+}
+
+func transactionMetrics(ch chan<- prometheus.Metric, st broker.TransactionStats) {
+	gauge(ch, descHalves, float64(st.Pending))
+	for topic, n := range st.Committed {
+		counter(ch, descCommits, float64(n), topic)
+	}
+	for topic, n := range st.RolledBack {
+		counter(ch, descRollbacks, float64(n), topic)
+	}
+	var count uint64
+	buckets := map[float64]uint64{}
+	for i, n := range st.Latency {
+		count += uint64(n)
+		if i < len(broker.TransactionLatencyBounds) {
+			buckets[broker.TransactionLatencyBounds[i]] = count
+		}
+	}
+	ch <- prometheus.MustNewConstHistogram(descFinishLatency, count, st.LatencySum, buckets)
+	for group, n := range st.Waiting {
+		gauge(ch, descHalvesWaiting, float64(n), group)
+	}
+	counter(ch, descTxnChecks, float64(st.Checks))
+	counter(ch, descTxnDiscarded, float64(st.Discarded))
+	counter(ch, descTxnRepeated, float64(st.Repeated))
+	for of, n := range st.Refused {
+		counter(ch, descTxnRefused, float64(n), of.Group, string(of.Reason))
 	}
 }
 

@@ -19,6 +19,7 @@ func addClients(t map[int]serveFunc) {
 	t[remoting.ReqViewMessageByID] = (*session).viewMessage
 	t[remoting.ReqQueryMessage] = (*session).queryMessage
 	t[remoting.ReqQueryAssignment] = (*session).queryAssignment
+	t[remoting.ReqResumeCheckHalfMessage] = (*session).resumeCheck
 }
 
 // addTools adds the requests that operators' tools send.
@@ -61,4 +62,9 @@ func addTools(t map[int]serveFunc) {
 	t[remoting.ReqCleanExpiredConsumeQueue] = (*session).ok
 	t[remoting.ReqCleanUnusedTopic] = (*session).ok
 	t[remoting.ReqGetAllConsumerOffset] = (*session).allOffsets
+
+	t[remoting.ReqListTransactions] = (*session).listTransactions
+	t[remoting.ReqShowTransaction] = (*session).showTransaction
+	t[remoting.ReqResolveTransaction] = (*session).resolveTransaction
+	t[remoting.ReqCheckTransaction] = (*session).checkTransaction
 }

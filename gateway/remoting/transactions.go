@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/message"
@@ -100,4 +102,94 @@ func (s *session) answerEndsWhenSafe(late []remoting.Ticket) {
 			_ = w.End()
 		}
 	})
+}
+
+// Our own requests about transactions: LIST 30201, SHOW 30202, RESOLVE 30203,
+// CHECK 30204. Bodies are JSON.
+
+func (s *session) listTransactions(r *remoting.Request) error {
+	age, err := r.Int64Or("ageMs", 0)
+	if err != nil {
+		return err
+	}
+	limit, err := r.Int32Or("max", 0)
+	if err != nil {
+		return err
+	}
+	list, pending, err := s.broker.Transactions(broker.TransactionFilter{
+		Group: r.StringOr("group", ""), Topic: r.StringOr("topic", ""), Key: r.StringOr("key", ""),
+		Age: time.Duration(age) * time.Millisecond, Max: int(limit),
+	})
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []broker.TransactionInfo{}
+	}
+	return s.okJSON(r, map[string]any{"transactions": list, "pending": pending})
+}
+
+func (s *session) showTransaction(r *remoting.Request) error {
+	id, err := r.String("id")
+	if err != nil {
+		return err
+	}
+	t, err := s.broker.Transaction(id)
+	if err != nil {
+		return err
+	}
+	return s.okJSON(r, t)
+}
+
+func (s *session) resolveTransaction(r *remoting.Request) error {
+	id, err := r.String("id")
+	if err != nil {
+		return err
+	}
+	commit, err := r.Bool("commit")
+	if err != nil {
+		return err
+	}
+	t, err := s.broker.ResolveTransaction(id, commit, s.conn.RemoteAddr())
+	if err != nil {
+		return err
+	}
+	return s.okJSON(r, t)
+}
+
+func (s *session) checkTransaction(r *remoting.Request) error {
+	id, err := r.String("id")
+	if err != nil {
+		return err
+	}
+	t, err := s.broker.CheckTransaction(id)
+	if err != nil {
+		return err
+	}
+	return s.okJSON(r, t)
+}
+
+// okJSON answers a request of ours with a body.
+func (s *session) okJSON(r *remoting.Request, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.okBody(r, text)
+}
+
+func (s *session) resumeCheck(r *remoting.Request) error {
+	id, err := r.String("msgId")
+	if err != nil {
+		return err
+	}
+	_, pos, err := message.ParseOffsetID(id)
+	if err != nil {
+		return &broker.Error{Kind: broker.KindInvalidParameter, Text: err.Error()}
+	}
+	if err := s.broker.ResumeTransaction(pos); err != nil {
+		// Apache's tools know no other code here.
+		return &broker.Error{Kind: broker.KindSystem, Text: "Put message back to RMQ_SYS_TRANS_HALF_TOPIC failed.", Cause: err}
+	}
+	return s.ok(r)
 }
