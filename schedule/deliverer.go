@@ -193,6 +193,9 @@ func (d *delivery) build(now int64) (used int, err error) {
 			continue
 		}
 		v, err := d.s.log.Record(item.key.pos)
+		if err == nil {
+			err = d.s.verify(item, v)
+		}
 		if errors.Is(err, ErrGone) {
 			d.s.stats.lost.Add(1)
 			d.s.o.Warn("a delayed message is gone from the log; it cannot be delivered", "position", item.key.pos, "due", formatMs(item.key.due))
@@ -214,6 +217,29 @@ func (d *delivery) build(now int64) (used int, err error) {
 		d.messages, d.sent = append(d.messages, m), append(d.sent, i)
 	}
 	return len(d.items), nil
+}
+
+// verify makes sure that a record is the one that a row means: a power cut can
+// leave the row of a record that the log has lost.
+func (s *Service) verify(item *dueItem, v message.View) error {
+	if item.level != nil || item.schedule != nil {
+		return nil
+	}
+	due, ok := dueOf(v.Properties())
+	if string(v.Topic()) == message.TopicSchedule {
+		var err error
+		due, err = s.entryCode(v)
+		var refused *RefusedError
+		if ok = err == nil; !ok && !errors.As(err, &refused) {
+			return err
+		}
+	} else if string(v.Topic()) != message.TopicTimer {
+		ok = false
+	}
+	if !ok || due != item.key.due {
+		return fmt.Errorf("%w: the record is another one", ErrGone)
+	}
+	return nil
 }
 
 // restored returns the message as it goes to its real topic.

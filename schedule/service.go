@@ -176,6 +176,11 @@ func (s *Service) load() (err error) {
 	if s.defsIndexed, _, err = s.rows.marks.Get([]byte(markDefinitions)); err != nil {
 		return err
 	}
+	// What the log lost in a power cut comes anew.
+	_, end := s.log.Bounds(message.TopicTimer, 0)
+	s.indexed = min(s.indexed, end)
+	_, end = s.log.Bounds(TopicRecurring, 0)
+	s.defsIndexed = min(s.defsIndexed, end)
 	if err = s.rows.load(); err != nil {
 		return err
 	}

@@ -1,0 +1,231 @@
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/merlinmq/merlin/message"
+)
+
+func ms(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// bubble runs a test with a clock of its own.
+func bubble(t *testing.T, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f(w)
+		w.close()
+	})
+}
+
+// after lets time pass and everything that is due happen.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestLevelsAreDeliveredToTheMillisecond(t *testing.T) {
+	bubble(t, func(w *world) {
+		began := w.now().UnixMilli()
+		w.send("orders", "two-hours", message.PropDelay, "18")
+		w.send("orders", "one-second", message.PropDelay, "1")
+		w.send("orders", "five-seconds", message.PropDelay, "2")
+		w.send("orders", "far-level", message.PropDelay, "99")
+		w.send("orders", "plain", message.PropDelay, "0")
+		w.send("orders", "negative", message.PropDelay, "-3")
+		after(999 * time.Millisecond)
+		w.want("plain negative")
+		after(time.Millisecond)
+		w.want("plain negative one-second")
+		after(3 * time.Hour)
+		w.want("plain negative one-second five-seconds two-hours far-level")
+		for i, delay := range []int64{1000, 5000, 7_200_000, 7_200_000} {
+			if a := w.delivered()[i+2]; a.at != began+delay {
+				t.Errorf("%s came %d ms after its time", a.body, a.at-began-delay)
+			}
+		}
+		v := w.log.delivered[3]
+		if p := v.Properties(); string(v.Topic()) != "orders" || p.Value(message.PropDelay) != "2" || p.Value(message.PropRealTopic) != "orders" {
+			t.Errorf("five-seconds went to %s with %q", v.Topic(), p)
+		}
+	})
+}
+
+func TestAnyInstantIsDeliveredToTheMillisecond(t *testing.T) {
+	bubble(t, func(w *world) {
+		began := w.now()
+		at := map[string]time.Duration{"a": 4301 * time.Millisecond, "b": 4300 * time.Millisecond, "c": 3 * time.Second, "d": 400 * 24 * time.Hour, "e": 70 * time.Second}
+		w.send("t", "a", message.PropTimerDeliverMs, ms(began.Add(at["a"])))
+		w.send("t", "b", message.PropTimerDelayMs, "4300")
+		w.send("t", "c", message.PropTimerDelaySec, "3")
+		w.send("t", "d", message.PropStartDeliverTime, ms(began.Add(at["d"])))
+		w.send("t", "e", message.PropTimerDelayMs, "70000", message.PropTimerDeliverMs, "17")
+		w.send("t", "past", message.PropTimerDeliverMs, ms(began.Add(-time.Hour)))
+		w.send("t", "none", message.PropTimerDelayMs, "-5")
+		after(2 * time.Minute)
+		if err := w.s.Close(); err != nil { // a second at a time takes too long
+			t.Fatal(err)
+		}
+		time.Sleep(400*24*time.Hour - 3*time.Minute)
+		w.open()
+		after(2 * time.Minute)
+		w.want("past none c b a e d")
+		for _, a := range w.delivered()[2:] {
+			if want := began.Add(at[a.body]).UnixMilli(); a.at != want {
+				t.Errorf("%s came %d ms after its time", a.body, a.at-want)
+			}
+		}
+		if n := w.s.pending.Load(); n != 0 {
+			t.Errorf("%d rows are left", n)
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	bubble(t, func(w *world) {
+		for _, c := range [][]string{
+			{message.PropDelay, "soon"}, {message.PropTimerDelayMs, "1.5"}, {message.PropTimerDelaySec, "1e3"}, {message.PropTimerDeliverMs, "tomorrow"},
+			{message.PropTimerDelaySec, "400000000"}, {message.PropTimerDelayMs, "9223372036854775807"}, {message.PropTimerDeliverMs, "9223372036854775807"},
+			{message.PropTimerDelaySec, "99999999999999999999"}, {PropCron, "often"}, {PropCron, "CRON_TZ=UTC"}, {PropCron, "0 0 31 2 *"},
+			{PropCron, "* * * * *", PropCronCount, "0"}, {PropCron, "* * * * *", PropCronMissed, "maybe"}, {PropCron, "* * * * *", PropCronUntil, "never"},
+			{PropCron, "* * * * *", message.PropDelay, "2"}, {PropCron, "CRON_TZ=Nowhere/Else * * * * *"},
+		} {
+			_, _, err := w.trySend("t", "x", c...)
+			var refused *RefusedError
+			if !errors.As(err, &refused) || refused.Kind != Illegal {
+				t.Errorf("%q: %v, want a refusal", c, err)
+			}
+		}
+		w.rules.Timer = false
+		if _, _, err := w.trySend("t", "x", message.PropTimerDelayMs, "5"); err == nil {
+			t.Error("a timed message is taken although the timer is off")
+		}
+		w.want("")
+	})
+}
+
+func TestRestartGoesOnWhereItWas(t *testing.T) {
+	bubble(t, func(w *world) {
+		for i := range 20 {
+			w.send("t", fmt.Sprint("l", i), message.PropDelay, "1")
+			w.send("t", fmt.Sprint("t", i), message.PropTimerDelayMs, "1000")
+			after(100 * time.Millisecond)
+		}
+		if err := w.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before := len(w.delivered())
+		time.Sleep(72 * time.Hour)
+		w.open()
+		after(time.Second)
+		if got := len(w.delivered()); got != 40 || before == 0 || before == 40 {
+			t.Fatalf("%d messages were delivered, %d before the restart", got, before)
+		}
+	})
+}
+
+func TestOverdueComesInOrderInBoundedBatches(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.s.Close()
+		w.o.MaxBatch, w.o.MaxDue = 16, 64
+		for i := range 500 {
+			w.send("t", fmt.Sprint(i), message.PropTimerDelayMs, fmt.Sprint(1000+(i*7919)%5000))
+			w.send("t", fmt.Sprint("L", i), message.PropDelay, fmt.Sprint(i%3+1))
+		}
+		time.Sleep(48 * time.Hour)
+		w.log.appends = 0
+		w.open()
+		after(10 * time.Second)
+		list := w.log.delivered
+		if len(list) != 1000 {
+			t.Fatalf("%d of 1000 came", len(list))
+		}
+		if w.log.appends < 1000/16 {
+			t.Errorf("they came in %d batches", w.log.appends)
+		}
+		last := int64(0)
+		for _, v := range list {
+			due, timed := dueOf(v.Properties())
+			if !timed {
+				continue
+			}
+			if due < last {
+				t.Fatalf("%s is delivered behind what is due %d ms later", v.Body(), last-due)
+			}
+			last = due
+		}
+	})
+}
+
+func TestClockSteps(t *testing.T) {
+	t.Run("forwards", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			w.send("t", "hour", message.PropDelay, "17")
+			w.send("t", "day", message.PropTimerDelaySec, "86400")
+			after(time.Second)
+			w.step = 25 * time.Hour
+			after(1100 * time.Millisecond)
+			w.want("hour day")
+		})
+	})
+	t.Run("backwards", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			w.send("t", "level", message.PropDelay, "1")
+			w.send("t", "timed", message.PropTimerDelayMs, "1500")
+			after(10 * time.Millisecond)
+			w.step = -time.Hour
+			// A store's times never run back: the mem log keeps them, too.
+			w.send("t", "new", message.PropTimerDelayMs, "2000")
+			after(59 * time.Minute)
+			w.want("new")
+			after(2 * time.Minute)
+			w.want("new level timed")
+		})
+	})
+}
+
+func TestShorterLevelTableDeliversNothingEarly(t *testing.T) {
+	bubble(t, func(w *world) {
+		began := w.now().UnixMilli()
+		w.send("t", "old", message.PropDelay, "5") // a minute
+		w.send("t", "gone", message.PropDelay, "18")
+		w.s.Close()
+		w.rules.Levels, _ = ParseLevels("1s 2s 3s 4s 5s")
+		w.open()
+		after(time.Second)
+		w.send("t", "new", message.PropDelay, "5")
+		after(10 * time.Second)
+		w.want("new")
+		after(3 * time.Hour)
+		w.want("new old gone")
+		if at := w.delivered()[1].at - began; at != 60_000 {
+			t.Errorf("the old one came after %d ms", at)
+		}
+	})
+}
+
+func TestAppendsThatFailAreTriedAgain(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.send("t", "a", message.PropTimerDelayMs, "1000")
+		w.send("t", "b", message.PropDelay, "1")
+		w.log.mu.Lock()
+		w.log.fail = errors.New("the disk is full")
+		w.log.mu.Unlock()
+		after(5 * time.Second)
+		w.want("")
+		w.log.mu.Lock()
+		w.log.fail = nil
+		w.log.mu.Unlock()
+		after(2 * time.Second)
+		w.want("a b")
+		if len(w.warns) == 0 {
+			t.Error("nobody was told")
+		}
+		w.warns = nil
+	})
+}
