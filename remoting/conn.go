@@ -35,7 +35,6 @@ type Conn struct {
 	out       []byte // frames for the next flush
 	whole     int    // of out, up to the end of the last finished frame
 	writer    Writer
-	scratch   []byte
 	partial   []byte // the beginning of a frame that has not ended
 	skip      int    // bytes of a rejected frame's body that are yet to come
 	busy      bool   // requests are being rejected

@@ -8,7 +8,7 @@
 // numbers and booleans inside strings, enum names in any case or as ordinals, member names in any case, single quotes,
 // raw control characters in strings, a comma before a closing bracket. Unknown members are skipped.
 //
-// Struct members are the exported fields, named by their `json:"name,omitempty,alias=other"` tag.
+// Struct members are the exported fields, named by their `json:"name,omitempty" alias:"other"` tags.
 // Decoding never panics and is bounded: nesting to MaxDepth, memory in proportion to the input. Both directions are
 // safe for concurrent use; there is no shared state.
 package fastjson

@@ -21,7 +21,7 @@ type thing struct {
 	Count   int32            `json:"count"`
 	Long    int64            `json:"long"`
 	Rate    float64          `json:"rate"`
-	On      bool             `json:"on,alias=isOn"`
+	On      bool             `json:"on" alias:"isOn"`
 	Name    string           `json:"name,omitempty"`
 	Colour  colour           `json:"colour,omitempty"`
 	Bits    []byte           `json:"bits"`

@@ -65,9 +65,9 @@ func collect(t reflect.Type, at []int, y *layout, aliases map[string]string) {
 			if p == "omitempty" {
 				m.omitEmpty = true
 			}
-			if alias, ok := strings.CutPrefix(p, "alias="); ok {
-				aliases[alias] = m.name
-			}
+		}
+		if alias := f.Tag.Get("alias"); alias != "" {
+			aliases[alias] = m.name
 		}
 		y.members = append(y.members, m)
 	}

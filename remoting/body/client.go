@@ -82,7 +82,7 @@ type HeartbeatData struct {
 	ConsumerDataSet []ConsumerData `json:"consumerDataSet"`
 	Fingerprint     int32          `json:"heartbeatFingerprint"`
 	ProducerDataSet []ProducerData `json:"producerDataSet"`
-	WithoutSub      bool           `json:"withoutSub,alias=isWithoutSub"`
+	WithoutSub      bool           `json:"withoutSub" alias:"isWithoutSub"`
 }
 
 // ConsumerList answers GET_CONSUMER_LIST_BY_GROUP.

@@ -104,7 +104,7 @@ type ProcessQueueInfo struct {
 	CachedMsgMinOffset      int64 `json:"cachedMsgMinOffset"`
 	CachedMsgSizeInMiB      int32 `json:"cachedMsgSizeInMiB"`
 	CommitOffset            int64 `json:"commitOffset"`
-	Dropped                 bool  `json:"droped,alias=dropped"`
+	Dropped                 bool  `json:"droped" alias:"dropped"`
 	LastConsumeTimestamp    int64 `json:"lastConsumeTimestamp"`
 	LastLockTimestamp       int64 `json:"lastLockTimestamp"`
 	LastPullTimestamp       int64 `json:"lastPullTimestamp"`
@@ -117,7 +117,7 @@ type ProcessQueueInfo struct {
 
 // PopProcessQueueInfo is one popped queue in ConsumerRunningInfo.
 type PopProcessQueueInfo struct {
-	Dropped          bool  `json:"droped,alias=dropped"`
+	Dropped          bool  `json:"droped" alias:"dropped"`
 	LastPopTimestamp int64 `json:"lastPopTimestamp"`
 	WaitAckCount     int32 `json:"waitAckCount"`
 }

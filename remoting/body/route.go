@@ -8,7 +8,7 @@ type QueueData struct {
 	BrokerName     string `json:"brokerName,omitempty"`
 	Perm           int32  `json:"perm"`
 	ReadQueueNums  int32  `json:"readQueueNums"`
-	TopicSysFlag   int32  `json:"topicSysFlag,alias=topicSynFlag"`
+	TopicSysFlag   int32  `json:"topicSysFlag" alias:"topicSynFlag"`
 	WriteQueueNums int32  `json:"writeQueueNums"`
 }
 

@@ -82,7 +82,6 @@ type proxy struct {
 	target string
 	mu     sync.Mutex
 	rec    *recorder // guarded by mu; nil: not recorded
-	label  func(first []byte) string
 }
 
 func newProxy(link, listen, target string) (*proxy, error) {
