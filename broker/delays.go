@@ -51,7 +51,13 @@ func (b *Broker) addDeferred(batch *store.Batch, m *message.Message) (schedule.D
 // delayRefusal turns an error of schedule into a refusal.
 func delayRefusal(err error) error {
 	var refused *schedule.RefusedError
-	if !errors.As(err, &refused) {
+	var own *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return own
+	case !errors.As(err, &refused):
 		return storeRefusal(err)
 	}
 	kinds := map[schedule.Kind]Kind{

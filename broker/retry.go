@@ -1,9 +1,14 @@
 package broker
 
 import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/store"
 )
 
 // divertRetry sends to the dead letters what was sent to a retry topic too
@@ -28,4 +33,99 @@ func (b *Broker) divertRetry(r *SendRequest, m *message.Message) error {
 	m.Topic, m.QueueID = dead.Name, 0
 	m.Properties = m.Properties.Without(message.PropDelay)
 	return nil
+}
+
+// SendBackRequest gives a message back that a consumer could not handle.
+type SendBackRequest struct {
+	Group             string
+	Position          message.Position // of the record that was consumed
+	DelayLevel        int32            // 0: by how often it came back; negative: to the dead letters
+	OriginTopic       string
+	UnitMode          bool
+	MaxReconsumeTimes int32 // -1: the group's
+	StoreHost         netip.AddrPort
+}
+
+// firstRetryLevel is the delay level of the first retry.
+const firstRetryLevel = 3
+
+// SendBack stores a message anew for its group, to come again after a delay, or
+// for the group's dead letters once it came too often.
+func (b *Broker) SendBack(r *SendBackRequest) error {
+	g, err := b.groupFor(r.Group)
+	if err != nil {
+		return err
+	}
+	if b.cfg.Permission.Load()&PermWrite == 0 {
+		return refuse(KindNoPermission, "the broker[%s] sending message is forbidden", b.cfg.Name)
+	}
+	if err := b.mayStore(); err != nil {
+		return err
+	}
+	if g.RetryQueues <= 0 {
+		return nil
+	}
+	retry, err := b.topics.CreateOwn(message.RetryTopic(r.Group), g.RetryQueues)
+	if err != nil {
+		return err
+	}
+	if retry.Perm&PermWrite == 0 {
+		return refuse(KindNoPermission, "the topic[%s] sending message is forbidden", retry.Name)
+	}
+	v, err := b.store.Record(r.Position)
+	var corrupt *store.CorruptError
+	if errors.Is(err, store.ErrNotFound) || errors.As(err, &corrupt) {
+		return fail(KindSystem, err, "look message by offset failed, %d", r.Position)
+	}
+	if err != nil {
+		return fail(KindSystem, err, "reading the message at %d that is given back", r.Position)
+	}
+	m, err := b.sentBack(r, g, retry, v)
+	if err != nil {
+		return err
+	}
+	batch := b.store.NewBatch()
+	if _, err := b.addDeferred(batch, &m); err != nil {
+		return err
+	}
+	return storeRefusal(b.store.Append(batch))
+}
+
+// sentBack returns the record to store for a message that is given back.
+func (b *Broker) sentBack(r *SendBackRequest, g *Group, retry *Topic, v message.View) (message.Message, error) {
+	m := v.Message()
+	p := m.Properties.Without(message.PropWait).Append(message.PropWait, "false")
+	if _, found := p.Get(message.PropRetryTopic); !found {
+		p = p.Append(message.PropRetryTopic, m.Topic)
+	}
+	if _, found := p.Get(message.PropOriginMessageID); !found {
+		p = p.Append(message.PropOriginMessageID, v.OffsetID())
+	}
+	limit := g.RetryMaxTimes
+	if r.MaxReconsumeTimes >= 0 {
+		limit = r.MaxReconsumeTimes
+	}
+	level := r.DelayLevel
+	if dead := m.ReconsumeTimes >= limit || level < 0; dead {
+		topic, err := b.topics.CreateOwn(message.DLQTopic(r.Group), 1)
+		if err != nil {
+			return m, err
+		}
+		m.Topic, m.QueueID, level = topic.Name, 0, 0
+	} else {
+		m.Topic, m.QueueID = retry.Name, rand.Int32N(g.RetryQueues)
+		if level == 0 {
+			level = firstRetryLevel + m.ReconsumeTimes
+		}
+	}
+	// Its own delay is over: timer properties would keep it waiting again.
+	m.Properties = p.Without(message.PropDelay, message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropTimerDeliverMs,
+		message.PropStartDeliverTime).Append(message.PropDelay, strconv.Itoa(int(level)))
+	m.ReconsumeTimes++
+	m.PreparedPosition = 0
+	m.StoreHost = r.StoreHost
+	if len(m.Properties) > message.MaxPropertiesSize {
+		return m, refuse(KindIllegalMessage, "the properties of the message take %d bytes with those of a retry; a record holds %d at most", len(m.Properties), message.MaxPropertiesSize)
+	}
+	return m, nil
 }

@@ -160,6 +160,13 @@ const (
 	ReqShowTransaction                      = 30202
 	ReqResolveTransaction                   = 30203
 	ReqCheckTransaction                     = 30204
+	ReqListDelayed                          = 30221 // Merlin's own, to 30239
+	ReqShowDelayed                          = 30222
+	ReqChangeDelayed                        = 30223
+	ReqListSchedules                        = 30224
+	ReqShowSchedule                         = 30225
+	ReqAddSchedule                          = 30226
+	ReqControlSchedule                      = 30227
 	ReqPopMessage                           = 200050
 	ReqAckMessage                           = 200051
 	ReqPeekMessage                          = 200052
@@ -481,6 +488,13 @@ var requestNames = map[int]string{
 	ReqShowTransaction:                      "MERLIN_SHOW_TRANSACTION",
 	ReqResolveTransaction:                   "MERLIN_RESOLVE_TRANSACTION",
 	ReqCheckTransaction:                     "MERLIN_CHECK_TRANSACTION",
+	ReqListDelayed:                          "MERLIN_LIST_DELAYED",
+	ReqShowDelayed:                          "MERLIN_SHOW_DELAYED",
+	ReqChangeDelayed:                        "MERLIN_CHANGE_DELAYED",
+	ReqListSchedules:                        "MERLIN_LIST_SCHEDULES",
+	ReqShowSchedule:                         "MERLIN_SHOW_SCHEDULE",
+	ReqAddSchedule:                          "MERLIN_ADD_SCHEDULE",
+	ReqControlSchedule:                      "MERLIN_CONTROL_SCHEDULE",
 	ReqPopMessage:                           "POP_MESSAGE",
 	ReqAckMessage:                           "ACK_MESSAGE",
 	ReqPeekMessage:                          "PEEK_MESSAGE",

@@ -240,7 +240,7 @@ func (s *Service) CarryForward(upto message.Position) error {
 	// The batch under way may still read there.
 	s.rowMu.Unlock()
 	s.deliverMu.Lock()
-	s.deliverMu.Unlock() //nolint:staticcheck // waiting is the purpose
+	s.deliverMu.Unlock() //lint:ignore SA2001 waiting is the purpose
 	s.rowMu.Lock()
 	return nil
 }

@@ -14,12 +14,12 @@ import (
 
 // Filter says which waiting messages to list.
 type Filter struct {
-	Topic string // real topic; "" for all
-	Key   string // key or unique key, with Topic or without; "" for all
-	From  int64  // due at or after, ms since 1970
-	To    int64  // due before; 0: no bound
-	Limit int    // at most so many, default 100, at most 1000
-	After Cursor // go on behind what was listed
+	Topic string `json:"topic,omitempty"` // real topic; "" for all
+	Key   string `json:"key,omitempty"`   // key or unique key; "" for all
+	From  int64  `json:"from,omitempty"`  // due at or after, ms since 1970
+	To    int64  `json:"to,omitempty"`    // due before; 0: no bound
+	Limit int    `json:"limit,omitempty"` // at most so many, default 100, at most 1000
+	After Cursor `json:"after,omitzero"`  // go on behind what was listed
 }
 
 // Cursor is a place in the list of waiting messages; the zero value is its start.

@@ -61,6 +61,7 @@ func (g *Gateway) table() map[int]serveFunc {
 	}
 	addClients(t)
 	addTools(t)
+	addDelays(t)
 	return t
 }
 
