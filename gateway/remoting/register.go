@@ -60,6 +60,7 @@ type link struct {
 	changed map[string]*broker.Topic
 	failed  bool
 	first   bool
+	told    chan struct{} // closed when what is due has been registered; nil while nobody waits
 }
 
 // NewRegistrar starts to register the broker. Close unregisters it.
@@ -93,19 +94,49 @@ func (r *Registrar) WaitFirstOf(ctx context.Context, nameServer string) error {
 	return nil
 }
 
-// TopicsChanged registers changed topics at once.
+// TopicsChanged registers changed topics and waits a moment until the name
+// servers that can be reached know them: who creates a topic looks for its
+// route at once.
 func (r *Registrar) TopicsChanged(c broker.TopicChange) {
+	told := make([]<-chan struct{}, 0, len(r.links))
 	for _, l := range r.links {
-		l.mu.Lock()
-		for _, t := range c.Changed {
-			l.changed[t.Name] = t
-		}
-		if len(c.Deleted) > 0 {
-			l.whole = true
-		}
-		l.mu.Unlock()
+		told = append(told, l.due(c))
 		l.signal()
 	}
+	timeout := time.NewTimer(changeTimeout)
+	defer timeout.Stop()
+	for _, ch := range told {
+		select {
+		case <-ch:
+		case <-timeout.C:
+			return
+		}
+	}
+}
+
+// changeTimeout bounds how long a change of topics waits for name servers.
+const changeTimeout = time.Second
+
+// due notes what is to be registered and returns a channel that is closed when
+// it was, at once if the name server cannot be reached.
+func (l *link) due(c broker.TopicChange) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range c.Changed {
+		l.changed[t.Name] = t
+	}
+	if len(c.Deleted) > 0 {
+		l.whole = true
+	}
+	if l.failed {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if l.told == nil {
+		l.told = make(chan struct{})
+	}
+	return l.told
 }
 
 // Again registers the whole table at once: a permission of the broker changed.
@@ -189,9 +220,12 @@ func (l *link) register(ctx context.Context, client *remoting.Client) (*remoting
 		l.mu.Unlock()
 	}
 	l.mu.Lock()
-	whole, changed := l.whole, l.changed
-	l.whole, l.changed = false, map[string]*broker.Topic{}
+	whole, changed, told := l.whole, l.changed, l.told
+	l.whole, l.changed, l.told = false, map[string]*broker.Topic{}, nil
 	l.mu.Unlock()
+	if told != nil {
+		defer close(told)
+	}
 	if !whole && len(changed) == 0 {
 		return client, nil
 	}
@@ -230,6 +264,10 @@ func (l *link) report(ctx context.Context, err error) {
 	l.mu.Lock()
 	tell := !l.failed && !errors.Is(ctx.Err(), context.Canceled)
 	l.failed = true
+	if l.told != nil {
+		close(l.told)
+		l.told = nil
+	}
 	l.mu.Unlock()
 	if tell && l.r.o.Failed != nil {
 		l.r.o.Failed(l.addr, err)
