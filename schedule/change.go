@@ -18,7 +18,7 @@ type Pending struct {
 	Level    int              `json:"level,omitempty"` // 0: for any instant
 	Topic    string           `json:"topic"`
 	Queue    int32            `json:"queue"`
-	Unique   string           `json:"uniqueKey"`
+	Unique   string           `json:"unique_key"`
 	Keys     string           `json:"keys,omitempty"`
 	Tags     string           `json:"tags,omitempty"`
 	Size     int              `json:"size"` // bytes of the stored body
