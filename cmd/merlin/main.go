@@ -130,6 +130,8 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 		a.consumeCommand(),
 		a.queryCommand(),
 		a.txnCommand(),
+		a.delayCommand(),
+		a.cronCommand(),
 		a.benchCommand(),
 	)
 	return root
