@@ -26,8 +26,12 @@ import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** What every scenario needs: names of its own, started clients that are shut down at its end, checks with a clear line. */
 final class Kit implements AutoCloseable {
-    /** A busy machine makes everything slower: waits for what must come are this many times longer than they should be. */
-    private static final int PATIENCE = Integer.getInteger("patience", 3);
+    /**
+     * Waits for what must come are this many times longer than they should be. A busy machine is slow, and a 5.x consumer may lose
+     * the heartbeat after its first rebalance to a race of its own ("lock heartBeat, but failed"): then the broker, Apache's too,
+     * answers its pulls with "subscription not latest" until the next heartbeat 30 s later.
+     */
+    private static final int PATIENCE = Integer.getInteger("patience", 5);
 
     final String namesrv;
     final String suffix;
