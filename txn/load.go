@@ -46,6 +46,7 @@ func (c *Coordinator) load() error {
 	if err := c.readHalves(fromHalf, nextHalf, ended, !known); err != nil {
 		return err
 	}
+	c.saved[1] = fromOp
 	return c.save(true)
 }
 

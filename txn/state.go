@@ -164,8 +164,11 @@ func (c *Coordinator) capture() (*snapshot, error) {
 	if c.movesChanged {
 		moved, c.movesChanged = maps.Clone(c.moved), false
 	}
-	halfMark, opMark := c.cursor, c.opMarkLocked()
-	c.noteOpMarkLocked(opMark)
+	c.noteOpMarkLocked(c.appliedOpsLocked())
+	halfMark, opMark := c.cursor, c.saved[1]
+	if op, ok := c.opBelowLocked(halfMark); ok {
+		opMark = op
+	}
 	c.mu.Unlock()
 
 	s := &snapshot{end: c.log.End()}
@@ -198,8 +201,8 @@ func (c *Coordinator) capture() (*snapshot, error) {
 	return s, err
 }
 
-// opMarkLocked is the offset below which every mark is applied to pending.
-func (c *Coordinator) opMarkLocked() message.Offset {
+// appliedOpsLocked is the offset below which every mark is applied to pending.
+func (c *Coordinator) appliedOpsLocked() message.Offset {
 	at := c.nextOp
 	for f := range c.flights {
 		at = min(at, *f)
@@ -244,14 +247,27 @@ type opMark struct{ op, top message.Offset }
 
 const maxOpMarks = 1024
 
+// opBelowLocked is an offset of the op queue such that all marks below it are of
+// halves below first, or are applied already: who reads the half queue from
+// first on must read the op queue from there on.
+func (c *Coordinator) opBelowLocked(first message.Offset) (op message.Offset, ok bool) {
+	for _, m := range c.opMarks {
+		if m.top >= first {
+			break
+		}
+		op, ok = m.op, true
+	}
+	return op, ok
+}
+
 func (c *Coordinator) noteOpMarkLocked(op message.Offset) {
 	if n := len(c.opMarks); n > 0 && c.opMarks[n-1].op == op {
 		return
 	}
 	if len(c.opMarks) >= maxOpMarks {
-		thin := c.opMarks[:0]
+		thin := make([]opMark, 0, maxOpMarks)
 		for i, m := range c.opMarks {
-			if i%2 == 1 {
+			if i%2 == 0 {
 				thin = append(thin, m)
 			}
 		}
@@ -271,14 +287,12 @@ func (c *Coordinator) tellProgress() {
 	for off := range c.pending {
 		first = min(first, off)
 	}
-	op := message.NoOffset
-	n := 0
-	for n < len(c.opMarks) && c.opMarks[n].top < first {
-		op = c.opMarks[n].op
-		n++
+	op, ok := c.opBelowLocked(first)
+	if !ok {
+		op = message.NoOffset
 	}
-	if n > 1 {
-		c.opMarks = append(c.opMarks[:0], c.opMarks[n-1:]...)
+	for len(c.opMarks) > 1 && c.opMarks[1].top < first {
+		c.opMarks = c.opMarks[1:]
 	}
 	c.mu.Unlock()
 	c.o.Progress(first, op)

@@ -195,6 +195,18 @@ type movedTo struct {
 
 // Open loads what is pending and starts the checker.
 func Open(o Options) (*Coordinator, error) {
+	c, err := load(o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.stop = cancel
+	c.done.Go(func() { c.run(ctx) })
+	return c, nil
+}
+
+// load is Open without the goroutine.
+func load(o Options) (*Coordinator, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -208,7 +220,7 @@ func Open(o Options) (*Coordinator, error) {
 		o: o, log: o.Log, now: o.Now, state: newState(o.DB),
 		pending: map[message.Offset]half{}, settling: map[message.Offset]Verdict{}, moved: map[message.Offset]movedTo{},
 		flights: map[*message.Offset]struct{}{}, windows: map[netip.AddrPort]*window{}, asked: map[message.Offset]*CheckEvent{},
-		changed: map[message.Offset]struct{}{}, work: o.Log.NewBatch(),
+		changed: map[message.Offset]struct{}{}, work: o.Log.NewBatch(), stop: func() {},
 	}
 	c.groups.byName = map[string]int32{}
 	c.recent.init()
@@ -216,9 +228,6 @@ func Open(o Options) (*Coordinator, error) {
 	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("txn: find the pending transactions: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c.stop = cancel
-	c.done.Go(func() { c.run(ctx) })
 	return c, nil
 }
 
