@@ -32,7 +32,7 @@ var groups = []group{
 		"broadcast", "rebalance", "resume", "from-where", "latency", "lite-subscribe", "lite-assign", "pull", "trace"}},
 	{name: "admin", scenarios: []string{"admin", "mqadmin"}},
 	{name: "delay", scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
-	{name: "txn", scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
+	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
 	{name: "consume", scenarios: []string{"retry", "dlq", "sql", "request", "reset"}, only5: []string{"pop"}},
 }
 

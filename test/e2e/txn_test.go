@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/producer"
+
+	"github.com/merlinmq/merlin/test/harness"
+)
+
+// settler decides by the message's body and counts what it is asked.
+type settler struct {
+	mu     sync.Mutex
+	checks map[string]int // guarded by mu
+}
+
+func (s *settler) ExecuteLocalTransaction(m *primitive.Message) primitive.LocalTransactionState {
+	switch string(m.Body) {
+	case "commit":
+		return primitive.CommitMessageState
+	case "rollback":
+		return primitive.RollbackMessageState
+	}
+	return primitive.UnknowState
+}
+
+func (s *settler) CheckLocalTransaction(m *primitive.MessageExt) primitive.LocalTransactionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checks[string(m.Body)]++
+	switch body := string(m.Body); {
+	case body == "checked, committed", body == "unknown twice" && s.checks[body] > 2:
+		return primitive.CommitMessageState
+	case body == "checked, rolled back":
+		return primitive.RollbackMessageState
+	}
+	return primitive.UnknowState
+}
+
+func (s *settler) asked(body string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checks[body]
+}
+
+// TestTransactions: commit, rollback, and no word until the broker asks; a half
+// from before a crash of the broker is asked about after it.
+func TestTransactions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	s := harness.Start(t, "--set", "transactionTimeOut=500", "--set", "transactionCheckInterval=1500")
+	w := newWorld(t, s.Namesrv)
+	topic := w.topic("txn", 2)
+	var in inbox
+	w.consume("txnread", topic, "*", in.take)
+	decide := &settler{checks: map[string]int{}}
+	start := func() func(bodies ...string) {
+		p, err := producer.NewTransactionProducer(decide, producer.WithNameServer(w.ns), producer.WithGroupName(w.name("txn")), producer.WithInstanceName(w.instance()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Shutdown() })
+		return func(bodies ...string) {
+			for _, b := range bodies {
+				r, err := p.SendMessageInTransaction(context.Background(), primitive.NewMessage(topic, []byte(b)).WithTag("T"))
+				if err != nil || r.Status != primitive.SendOK || r.TransactionID == "" {
+					t.Fatalf("send %q: %+v, %v", b, r, err)
+				}
+			}
+		}
+	}
+	send := start()
+	send("commit", "rollback", "checked, committed", "checked, rolled back", "unknown twice", "never settled")
+	w.eventually("the committed messages", func() bool {
+		return slices.Equal(in.bodies(), []string{"checked, committed", "commit", "unknown twice"})
+	})
+	if decide.asked("commit") != 0 || decide.asked("checked, rolled back") != 1 || decide.asked("unknown twice") != 3 {
+		t.Errorf("asked %v", decide.checks)
+	}
+	if err := errors.Join(s.Kill(), s.Restart()); err != nil {
+		t.Fatal(err)
+	}
+	before := decide.asked("never settled")
+	w.eventually("a check of the half from before the crash", func() bool { return decide.asked("never settled") > before })
+	time.Sleep(2 * time.Second) // long enough for what was settled to be asked about again
+	if got := in.all(); len(got) != 3 || decide.asked("commit") != 0 || decide.asked("checked, rolled back") != 1 {
+		t.Errorf("%d messages were delivered, asked %v", len(got), decide.checks)
+	}
+}
