@@ -62,6 +62,7 @@ type Broker struct {
 	locks   *Locks
 	apache  ApacheImport
 	holds   *holds
+	filters filterCache
 	stats   *Stats
 	delays  atomic.Pointer[schedule.Service] // set at the end of open
 	meters  meters

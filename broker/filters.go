@@ -1,6 +1,14 @@
 package broker
 
-import "github.com/merlinmq/merlin/message"
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/merlinmq/merlin/broker/filter"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/store"
+)
 
 // Filter is what a subscription lets through. A nil function lets all through.
 type Filter struct {
@@ -15,7 +23,11 @@ func (b *Broker) filterOf(r *PullRequest, group *Group) (Filter, error) {
 	if err != nil {
 		return Filter{}, err
 	}
-	return b.filterFor(sub)
+	f, err := b.filterFor(sub)
+	if bad := (*Error)(nil); !r.OwnExpression && errors.As(err, &bad) && bad.Kind == KindSubscriptionParse {
+		return Filter{}, &Error{Kind: KindFilterNotExist, Text: "the broker's consumer filter data is not exist, for the expression may be wrong: " + bad.Text, Cause: bad.Cause}
+	}
+	return f, err
 }
 
 func (b *Broker) subscriptionOf(r *PullRequest, group *Group) (*Subscription, error) {
@@ -56,4 +68,127 @@ func (b *Broker) filterFor(sub *Subscription) (Filter, error) {
 		return Filter{}, err
 	}
 	return Filter{Record: match}, nil
+}
+
+// compiled is an expression, or why it does not compile.
+type compiled struct {
+	match func(message.View) bool
+	err   *Error
+}
+
+// filterCache keeps compiled expressions by their text; safe for concurrent
+// use, and the zero value is ready. When it is full, any one makes room: an
+// expression that is asked for again is compiled again.
+type filterCache struct {
+	mu     sync.RWMutex // guards byText
+	byText map[string]compiled
+}
+
+const filterCacheSize = 1000
+
+func (c *filterCache) get(text string) (compiled, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	f, ok := c.byText[text]
+	return f, ok
+}
+
+func (c *filterCache) put(text string, f compiled) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byText == nil {
+		c.byText = map[string]compiled{}
+	}
+	if len(c.byText) >= filterCacheSize {
+		for other := range c.byText {
+			delete(c.byText, other)
+			break
+		}
+	}
+	c.byText[text] = f
+}
+
+// compile returns what an SQL92 subscription lets through. Refusals are *Error.
+func (b *Broker) compile(sub *Subscription) (func(message.View) bool, error) {
+	if sub.Type != ExpressionSQL {
+		return nil, refuse(KindSubscriptionParse, "the expression type %q for the topic %s is neither TAG nor SQL92", sub.Type, sub.Topic)
+	}
+	f, known := b.filters.get(sub.Expression)
+	if !known {
+		f = compileText(sub.Expression)
+		b.filters.put(sub.Expression, f)
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.match, nil
+}
+
+func compileText(expression string) compiled {
+	e, err := filter.Compile(expression)
+	if err != nil {
+		shown := fmt.Sprintf("%q", expression)
+		if len(expression) > 200 {
+			shown = fmt.Sprintf("of %d bytes", len(expression))
+		}
+		return compiled{err: fail(KindSubscriptionParse, err, "the SQL92 expression %s does not compile", shown)}
+	}
+	return compiled{match: func(v message.View) bool { return e.Match(v.Properties()) }}
+}
+
+// checkFilters compiles what a member of a group subscribes to with its
+// heartbeat, and tells the operator of an expression that is new and wrong. The
+// member learns it from its pulls.
+func (b *Broker) checkFilters(clientID string, consumer *ConsumerHeartbeat) {
+	if !b.cfg.PropertyFilter.Load() {
+		return
+	}
+	for _, sub := range consumer.Subscriptions {
+		if sub.IsTag() || message.IsRetryTopic(sub.Topic) {
+			continue
+		}
+		_, known := b.filters.get(sub.Expression)
+		if _, err := b.compile(sub); err != nil && !known {
+			b.events.Warn("a filter of a consumer cannot be used; the group gets nothing of the topic", "group", consumer.Group, "topic", sub.Topic, "client", clientID, "error", err)
+		}
+	}
+}
+
+// recordScreen keeps a pull that is filtered by properties parked while
+// nothing that arrives matches. It reads each arrival once.
+type recordScreen struct{ broker *Broker }
+
+// Worth implements screen. It does one read; what lies behind it is left to
+// the client's next pull, so that one far behind holds up nobody.
+func (s recordScreen) Worth(r *PullRequest, buf []byte) (bool, []byte) {
+	b := s.broker
+	topic, group, err := b.mayPull(r)
+	if err != nil {
+		return true, buf // the answer says why
+	}
+	f, err := b.filterOf(r, group)
+	if err != nil || f.Record == nil {
+		return true, buf
+	}
+	q := store.GetQuery{Topic: topic.Name, Queue: r.QueueID, Offset: r.Offset, MaxCount: screenCount, MatchTag: f.Tag, MatchRecord: f.Record}
+	got, err := b.store.Get(&q, buf)
+	if err != nil {
+		return true, buf
+	}
+	switch got.Status {
+	case store.GetNoMatch:
+		r.Offset = got.Next
+		return got.Next < got.Max, got.Body[:0]
+	case store.GetOffsetAtEnd:
+		return false, got.Body[:0]
+	}
+	return true, got.Body[:0]
+}
+
+// screenCount is how many records a screen reads together, at most.
+const screenCount = 32
+
+// Missed implements screen.
+func (s recordScreen) Missed(r *PullRequest) bool {
+	return s.broker.store.QueueMax(r.Topic, r.QueueID) > r.Offset
 }

@@ -19,6 +19,7 @@ func (b *Broker) Heartbeat(c Client, h *Heartbeat) error {
 				b.events.Warn("a group's retry topic is refused", "group", group.Name, "error", err)
 			}
 		}
+		b.checkFilters(h.ClientID, &consumer)
 		known = append(known, consumer)
 	}
 	beat := *h

@@ -30,10 +30,23 @@ type hold struct {
 	request  *PullRequest
 	parked   Parked
 	match    func(tagCode int64) bool // nil: every message
+	screen   screen                   // nil: what matches is worth an answer
 	deadline time.Time
 	place    int   // in the heap, -1 once it has left
 	next     *hold // in the list of its queue, or of the ready ones
 	prev     *hold // in the list of its queue
+}
+
+// screen looks at what has arrived for a parked pull that a look at the tag
+// code cannot judge.
+type screen interface {
+	// Worth tells whether the pull is worth an answer. If not, it may have moved
+	// the request's offset past what it looked at. Only the goroutine of the
+	// holds calls it. buf is room to read into; what it returns is the next
+	// call's.
+	Worth(r *PullRequest, buf []byte) (worth bool, grown []byte)
+	// Missed tells whether something has arrived that Worth has not looked at.
+	Missed(r *PullRequest) bool
 }
 
 // holds keeps the parked pulls. A parked pull costs no goroutine: one
@@ -46,12 +59,17 @@ type holds struct {
 	done  chan struct{}
 	stop  context.CancelFunc
 
+	scratch []byte // of the goroutine, for screens
+
 	mu      sync.Mutex // guards what follows
 	queues  map[queueKey]*hold
 	byTime  holdHeap
 	ready   *hold
 	closing bool
 }
+
+// maxScratch bounds the room that is kept for screens.
+const maxScratch = 1 << 20
 
 func newHolds(limit int) *holds {
 	return &holds{
@@ -88,17 +106,34 @@ func (h *holds) park(p *hold) bool {
 		return false
 	}
 	h.count.Add(1)
-	if p.next = h.queues[p.key]; p.next != nil {
-		p.next.prev = p
-	}
-	h.queues[p.key] = p
-	heap.Push(&h.byTime, p)
-	first := h.byTime[0] == p
+	first := h.putLocked(p)
 	h.mu.Unlock()
 	if first {
 		h.signal()
 	}
 	return true
+}
+
+// putLocked puts the hold into its queue and the heap, and tells whether its
+// time is up before that of all others.
+func (h *holds) putLocked(p *hold) bool {
+	if p.next = h.queues[p.key]; p.next != nil {
+		p.next.prev = p
+	}
+	h.queues[p.key] = p
+	heap.Push(&h.byTime, p)
+	return h.byTime[0] == p
+}
+
+// parkAgain puts a hold back that turned out not to be worth an answer. It has
+// kept its room and its deadline.
+func (h *holds) parkAgain(p *hold) {
+	h.mu.Lock()
+	h.putLocked(p)
+	h.mu.Unlock()
+	if p.screen.Missed(p.request) {
+		h.nudge(p)
+	}
 }
 
 func (h *holds) signal() {
@@ -166,12 +201,12 @@ func (h *holds) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		ready, nextDeadline := h.take(time.Now(), ctx.Err() != nil)
-		for p := ready; p != nil; p = p.next {
-			h.count.Add(-1)
-			if !p.parked.Gone() {
-				p.parked.Answer(p.request)
-			}
+		closing := ctx.Err() != nil
+		ready, nextDeadline := h.take(time.Now(), closing)
+		for p := ready; p != nil; {
+			following := p.next // p may be parked again
+			h.settle(p, closing)
+			p = following
 		}
 		if ready != nil {
 			continue
@@ -185,6 +220,26 @@ func (h *holds) run(ctx context.Context) {
 		case <-timer.C:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// settle answers a ready hold, or parks it again if nothing of what arrived is
+// for it and its time is not up.
+func (h *holds) settle(p *hold, closing bool) {
+	gone := p.parked.Gone()
+	if !gone && !closing && p.screen != nil && time.Now().Before(p.deadline) {
+		worth, buf := p.screen.Worth(p.request, h.scratch[:0])
+		if cap(buf) <= maxScratch {
+			h.scratch = buf
+		}
+		if !worth {
+			h.parkAgain(p)
+			return
+		}
+	}
+	h.count.Add(-1)
+	if !gone {
+		p.parked.Answer(p.request)
 	}
 }
 

@@ -126,6 +126,9 @@ func (b *Broker) park(r *PullRequest, filter Filter, parked Parked) bool {
 		key: queueKey{r.Topic, r.QueueID}, request: &own, parked: parked, match: filter.Tag,
 		deadline: time.Now().Add(wait),
 	}
+	if filter.Record != nil {
+		p.screen = recordScreen{b}
+	}
 	if !b.holds.park(p) {
 		return false
 	}

@@ -27,8 +27,3 @@ func (b *Broker) storeFinal(batch *store.Batch, m *message.Message) error {
 	}
 	return illegal(batch.Add(m))
 }
-
-// compile returns what an SQL92 subscription lets through.
-func (b *Broker) compile(sub *Subscription) (func(message.View) bool, error) {
-	return nil, refuse(KindSubscriptionParse, "the expression %q of the topic %s cannot be compiled", sub.Expression, sub.Topic)
-}

@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/store"
+)
+
+func sqlPull(topic string, offset message.Offset, expression string) *PullRequest {
+	return &PullRequest{
+		Group: "g", Topic: topic, Offset: offset, MaxCount: 32, MaySuspend: true, Suspend: 20 * time.Second,
+		OwnExpression: true, Expression: expression, ExpressionType: ExpressionSQL,
+	}
+}
+
+// sendTo puts messages with these values of the property a into queue 0.
+func sendTo(t *testing.T, b *Broker, topic string, values ...int) {
+	t.Helper()
+	for _, v := range values {
+		if res := send(b, request(topic, fmt.Sprint(v), fmt.Sprintf("a\x01%d\x02", v))); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+	}
+	pullAll(t, b, topic, 0, 1) // dispatched, from here on or soon
+}
+
+func TestPropertyFilter(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	sendTo(t, b, "orders", 1, 7, 3, 9)
+	pullAll(t, b, "orders", 0, 4)
+	res, body, err := b.Pull(sqlPull("orders", 0, "a > 5"), nil, nil)
+	if err != nil || res.Status != PullFound || res.Count != 2 || res.Next != 4 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if v, err := message.Parse(body); err != nil || string(v.Body()) != "7" {
+		t.Errorf("the first match: %v", err)
+	}
+	if res, _, err = b.Pull(sqlPull("orders", 0, "a > 50"), nil, nil); err != nil || res.Status != PullNoMatch || res.Next != 4 {
+		t.Errorf("nothing matches: %+v, %v", res, err)
+	}
+	b.cfg.PropertyFilter.Store(false)
+	if _, _, err = b.Pull(sqlPull("orders", 0, "a > 5"), nil, nil); kindOf(err) != KindSystem {
+		t.Errorf("with filters off: %v", err)
+	}
+}
+
+// An expression that does not compile is refused with the place, in the word
+// that the client expects: its own expression's, or its group's filter's.
+func TestWrongExpressions(t *testing.T) {
+	var warned []string
+	b := openBroker(t, t.TempDir(), nil)
+	b.events.Warn = func(text string, pairs ...any) { warned = append(warned, fmt.Sprint(text, pairs)) }
+	sendTo(t, b, "orders", 1)
+	_, _, err := b.Pull(sqlPull("orders", 0, "a >"), nil, nil)
+	if kindOf(err) != KindSubscriptionParse || !strings.Contains(fmt.Sprint(err), "position 3") {
+		t.Errorf("its own expression: %v", err)
+	}
+	wrong := &Subscription{Topic: "orders", Expression: "a BETWEEN 5 AND 1", Type: ExpressionSQL, Version: 3}
+	for range 2 {
+		if err := b.Heartbeat(&fakeClient{}, consume("c", "g", wrong)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(warned) != 1 || !strings.Contains(warned[0], "orders") {
+		t.Errorf("two heartbeats warned %q", warned)
+	}
+	r := &PullRequest{Group: "g", Topic: "orders", MaxCount: 32}
+	if _, _, err := b.Pull(r, nil, nil); kindOf(err) != KindFilterNotExist || !strings.Contains(fmt.Sprint(err), "position 2") {
+		t.Errorf("the group's expression: %v", err)
+	}
+	if err := b.CheckFilter(wrong); kindOf(err) != KindSubscriptionParse {
+		t.Errorf("CheckFilter = %v", err)
+	}
+	retry := &Subscription{Topic: message.RetryTopic("g"), Expression: "a BETWEEN 5 AND 1", Type: ExpressionSQL}
+	if f, err := b.filterFor(retry); err != nil || f.Record != nil {
+		t.Errorf("a retry topic is filtered: %v", err)
+	}
+	if err := b.CheckFilter(&Subscription{Topic: "orders", Expression: "x", Type: "GROOVY"}); kindOf(err) != KindSubscriptionParse {
+		t.Errorf("a type of expression that nobody knows: %v", err)
+	}
+}
+
+func TestFilterCacheIsBounded(t *testing.T) {
+	b := &Broker{cfg: DefaultSettings()}
+	for i := range filterCacheSize + 100 {
+		if _, err := b.compile(&Subscription{Expression: fmt.Sprint("a = ", i), Type: ExpressionSQL}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(b.filters.byText); n != filterCacheSize {
+		t.Errorf("%d expressions are kept", n)
+	}
+}
+
+// What arrives and does not match leaves a parked pull parked; what matches
+// wakes it, and it gets that alone.
+func TestParkedPullIsNotWokenInVain(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	sendTo(t, b, "orders", 1)
+	answers := make(chan PullResult, 10)
+	r := sqlPull("orders", 1, "a > 5")
+	res, _, err := b.Pull(r, nil, parkedFunc(func(r *PullRequest) {
+		res, _, err := b.Repull(r, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- res
+	}))
+	if err != nil || res.Status != PullParked {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	for i := range 200 {
+		sendTo(t, b, "orders", i%5)
+	}
+	pullAll(t, b, "orders", 0, 201)
+	select {
+	case res := <-answers:
+		t.Fatalf("answered without a match: %+v", res)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if n := b.Holds(); n != 1 {
+		t.Fatalf("%d pulls are parked", n)
+	}
+	sendTo(t, b, "orders", 9)
+	select {
+	case res = <-answers:
+	case <-time.After(10 * time.Second):
+		t.Fatal("not woken")
+	}
+	if res.Status != PullFound || res.Count != 1 || res.Next != 202 {
+		t.Errorf("%+v", res)
+	}
+	if len(answers) > 0 || b.Holds() != 0 {
+		t.Errorf("%d more answers, %d parked", len(answers), b.Holds())
+	}
+}
+
+// A match is never slept through, whatever the moment of its arrival.
+func TestParkedPullMissesNoMatch(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	sendTo(t, b, "orders", 1)
+	offset := message.Offset(1)
+	for round := range 50 {
+		answers := make(chan PullResult, 1)
+		var senders sync.WaitGroup
+		for _, v := range []int{1, 9, 2} {
+			senders.Go(func() { send(b, request("orders", "x", fmt.Sprintf("a\x01%d\x02", v))) })
+		}
+		var res PullResult
+		for res.Status = PullNoMatch; res.Status == PullNoMatch; offset = res.Next {
+			var err error
+			res, _, err = b.Pull(sqlPull("orders", offset, "a > 5"), nil, parkedFunc(func(r *PullRequest) {
+				res, _, err := b.Repull(r, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- res
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Status == PullParked {
+				select {
+				case res = <-answers:
+				case <-time.After(10 * time.Second):
+					t.Fatalf("round %d: slept through a match", round)
+				}
+			}
+		}
+		if res.Status != PullFound || res.Count != 1 {
+			t.Fatalf("round %d: %+v", round, res)
+		}
+		senders.Wait()
+	}
+}
+
+// fakeScreen finds nothing worth an answer until told to, and says that it
+// missed something so often.
+type fakeScreen struct {
+	mu            sync.Mutex
+	worth         bool
+	asked, missed int
+}
+
+func (s *fakeScreen) Worth(_ *PullRequest, buf []byte) (bool, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	return s.worth, buf
+}
+
+func (s *fakeScreen) Missed(*PullRequest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missed--
+	return s.missed >= 0
+}
+
+func TestScreenedHoldKeepsItsPlaceAndTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolds(1)
+		h.start()
+		defer h.close()
+		start := time.Now()
+		w, s := &waiter{}, &fakeScreen{missed: 2}
+		p := &hold{key: queueKey{"t", 0}, request: &PullRequest{}, parked: w, screen: s, deadline: start.Add(20 * time.Second)}
+		if !h.park(p) {
+			t.Fatal("no room")
+		}
+		time.Sleep(5 * time.Second)
+		h.arrived([]store.Arrival{{Topic: "t"}})
+		synctest.Wait()
+		if s.asked != 3 || w.count() != 0 || h.Len() != 1 {
+			t.Fatalf("asked %d times, answered %d times, %d parked", s.asked, w.count(), h.Len())
+		}
+		if _, _, ok := parkOne(h, "t", 0, nil, time.Minute); ok {
+			t.Error("its room was given away")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := w.answered.Sub(start); got != 20*time.Second || w.count() != 1 || s.asked != 3 {
+			t.Errorf("answered %d times, after %v", w.count(), got)
+		}
+		if h.Len() != 0 {
+			t.Errorf("%d parked", h.Len())
+		}
+	})
+}
+
+func TestCloseAnswersAScreenedHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolds(1)
+		h.start()
+		w := &waiter{}
+		h.park(&hold{key: queueKey{"t", 0}, request: &PullRequest{}, parked: w, screen: &fakeScreen{}, deadline: time.Now().Add(time.Hour)})
+		h.close()
+		if w.count() != 1 {
+			t.Errorf("answered %d times", w.count())
+		}
+	})
+}
