@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +32,9 @@ type Options struct {
 	OnWritable func(writable bool)
 	// Progress is called while the log is recovered, with bytes.
 	Progress func(done, total int64)
-	Events   Events
+	// AcceptLoss goes on where files of the log are missing; see store.Options.
+	AcceptLoss bool
+	Events     Events
 }
 
 // Events tell what happens inside a broker, for logs. Nil ones are skipped.
@@ -45,13 +46,15 @@ type Events struct {
 
 // Broker is an open data folder and what serves it. See the package comment.
 type Broker struct {
-	cfg      *Settings
-	now      func() time.Time
-	started  time.Time
-	events   Events
-	ids      *message.UniqueIDs
-	stamp    []byte // the properties that the broker adds to each message
-	onTopics func(TopicChange)
+	cfg        *Settings
+	now        func() time.Time
+	started    time.Time
+	events     Events
+	ids        *message.UniqueIDs
+	stamp      []byte // the properties that the broker adds to each message
+	onTopics   func(TopicChange)
+	onWritable func(bool)
+	retain     retainer
 
 	db      *kv.DB
 	store   *store.Store
@@ -91,7 +94,7 @@ func Open(dir string, o Options) (*Broker, error) {
 		o.Events.Warn = func(string, ...any) {}
 	}
 	b := &Broker{
-		cfg: o.Settings, now: o.Now, started: o.Now(), events: o.Events, onTopics: o.OnTopics,
+		cfg: o.Settings, now: o.Now, started: o.Now(), events: o.Events, onTopics: o.OnTopics, onWritable: o.OnWritable,
 		holds: newHolds(o.Settings.MaxHolds), stats: newStats(o.Now()),
 		ids: message.NewUniqueIDs(o.StoreHost.Addr(), uint32(o.Now().UnixNano())),
 	}
@@ -103,6 +106,9 @@ func Open(dir string, o Options) (*Broker, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
 	if err := b.openDelays(o.FS, dir); err != nil {
+		return nil, errors.Join(err, b.closeParts())
+	}
+	if err := b.startRetention(); err != nil {
 		return nil, errors.Join(err, b.closeParts())
 	}
 	b.holds.start()
@@ -121,24 +127,7 @@ func (b *Broker) open(dir string, o Options) (err error) {
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err
 	}
-	report := func(r kv.Report) { b.events.Warn(r.String()) }
-	if b.db, err = kv.Open(filepath.Join(dir, "kv"), kv.Options{Report: report}); err != nil {
-		return err
-	}
-	if err = b.takeOver(o.FS, dir); err != nil {
-		return err
-	}
-	if b.topics, err = openTopics(b.db, b.cfg, b.now, b.topicsChanged); err != nil {
-		return err
-	}
-	if b.groups, err = openGroups(b.db, b.cfg, b.now); err != nil {
-		return err
-	}
-	if b.offsets, err = openOffsets(b.db, b.now); err != nil {
-		return err
-	}
-	b.locks = newLocks(b.now)
-	if b.clients, err = openClients(b.db, b.groups, b.now); err != nil {
+	if err = b.openTables(o.FS, dir); err != nil {
 		return err
 	}
 	return b.openTransactions()
@@ -151,7 +140,7 @@ func (b *Broker) storeOptions(o Options) store.Options {
 		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
 		StoreHost: b.StoreHost, Progress: o.Progress, Events: o.Events.Store,
 		OnArrive: b.onArrive,
-		TagCode:  s.DelayLevels.EntryCode, BeforeDrop: b.beforeDrop,
+		TagCode:  s.DelayLevels.EntryCode, BeforeDrop: b.beforeDrop, AcceptLoss: o.AcceptLoss,
 	}
 }
 
@@ -223,6 +212,7 @@ func (b *Broker) runJobs(ctx context.Context) {
 func (b *Broker) Close() error {
 	b.closeOnce.Do(func() {
 		b.holds.close()
+		b.stopRetention()
 		b.stop()
 		b.jobs.Wait()
 		b.closeErr = b.closeParts()

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -233,7 +234,12 @@ func (s *Sender) addBatch(r *SendRequest, m *message.Message) error {
 // send in order; they are valid until the next Reset. A stored message may be
 // lost in a power cut until WhenSafe says so.
 func (s *Sender) Commit() []SendResult {
-	err := storeRefusal(s.broker.store.Append(s.batch))
+	err := s.broker.store.Append(s.batch)
+	if errors.Is(err, store.ErrNoSpace) {
+		err = s.broker.noSpace(err)
+	} else {
+		err = storeRefusal(err)
+	}
 	for i := range s.sends {
 		p := &s.sends[i]
 		if p.result.Err == nil && err != nil {
@@ -292,5 +298,12 @@ func (b *Broker) mayStore() error {
 	if at := b.cfg.StartAcceptSendAt; at > 0 && b.now().Before(time.UnixMilli(at)) {
 		return refuse(KindSystem, "broker unable to service until %s", time.UnixMilli(at).UTC().Format(time.RFC3339))
 	}
-	return storeRefusal(b.store.Writable())
+	if err := b.diskFull(); err != nil {
+		return err
+	}
+	err := b.store.Writable()
+	if errors.Is(err, store.ErrNoSpace) {
+		return b.noSpace(err)
+	}
+	return storeRefusal(err)
 }

@@ -45,6 +45,8 @@ type Settings struct {
 	NotifyMembers    atomic.Bool // groups are told when their members change
 	OffsetFlushEvery time.Duration
 
+	Retention
+
 	DelayLevels      schedule.Levels // of messages with a delay level
 	Timer            bool            // messages for any instant are taken
 	TimerMaxDelaySec atomic.Int64    // how far ahead they may be
@@ -74,6 +76,7 @@ func DefaultSettings() *Settings {
 	s.LongPolling.Store(true)
 	s.ShortPollingMs.Store(1000)
 	s.PropertyFilter.Store(true)
+	s.Retention.setDefaults()
 	s.DelayLevels, _ = schedule.ParseLevels(schedule.DefaultLevels) // a constant that parses
 	s.Timer = true
 	s.TimerMaxDelaySec.Store(10 * 365 * 86400)

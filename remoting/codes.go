@@ -256,6 +256,7 @@ const (
 	RespControllerBrokerLiveInfoNotExists    = 2016
 	RespLMQQuotaExceeded                     = 2017
 	RespLiteSubscriptionQuotaExceeded        = 2018
+	RespDiskFull                             = 2100 // Merlin's own
 	RespUserNotExist                         = 3001
 	RespPolicyNotExist                       = 3002
 )
@@ -582,6 +583,7 @@ var responseNames = map[int]string{
 	RespControllerBrokerLiveInfoNotExists:    "CONTROLLER_BROKER_LIVE_INFO_NOT_EXISTS",
 	RespLMQQuotaExceeded:                     "LMQ_QUOTA_EXCEEDED",
 	RespLiteSubscriptionQuotaExceeded:        "LITE_SUBSCRIPTION_QUOTA_EXCEEDED",
+	RespDiskFull:                             "DISK_FULL",
 	RespUserNotExist:                         "USER_NOT_EXIST",
 	RespPolicyNotExist:                       "POLICY_NOT_EXIST",
 }

@@ -131,3 +131,46 @@ func (s *Store) Usage() (Usage, error) {
 	}
 	return u, err
 }
+
+// ForgetBefore makes the queues of a topic begin with the first message that
+// was stored at or after a time, in ms: readers do not see the others any more.
+// The log keeps them until its segments go. It returns how many messages went.
+// After a start the queues begin where the log does, until it is called again.
+func (s *Store) ForgetBefore(topic string, ms int64) (messages int64, err error) {
+	if err := s.Failed(); err != nil {
+		return 0, err
+	}
+	for _, q := range s.table.Topic(topic) {
+		first := q.Min()
+		off, err := s.OffsetByTime(topic, q.ID(), ms, Lower)
+		if err != nil {
+			return messages, fmt.Errorf("store: find what %s queue %d had at %d: %w", topic, q.ID(), ms, err)
+		}
+		if off <= first {
+			continue
+		}
+		tail := q.Tail()
+		upto := tail.Position + 1
+		if off < tail.Offset {
+			var e [1]Entry
+			if n, err := q.Read(off, e[:]); err != nil || n == 0 || e[0].Filler() {
+				continue // trimmed meanwhile, or no place to tell where: the next run sees
+			}
+			upto = e[0].Position
+		}
+		if err := q.DropBefore(upto); err != nil {
+			return messages, fmt.Errorf("store: trim %s queue %d: %w", topic, q.ID(), err)
+		}
+		messages += int64(q.Min() - first)
+	}
+	return messages, nil
+}
+
+// FollowLog makes queues and index forget what the log has not any more, which
+// DropBefore does too.
+func (s *Store) FollowLog() error {
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	return s.followLog()
+}

@@ -133,6 +133,7 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 		a.delayCommand(),
 		a.cronCommand(),
 		a.benchCommand(),
+		a.storeCommand(),
 	)
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/nameserver"
 	"github.com/merlinmq/merlin/remoting"
+	"github.com/merlinmq/merlin/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -36,6 +37,8 @@ var (
 	descHolds           = describe("merlin_parked_pulls", "Pulls that wait for a message; bounded by 100000.")
 	descWritable        = describe("merlin_writable", "1 while messages can be stored.")
 	descDiskFree        = describe("merlin_disk_free_bytes", "Free bytes of the disk with the commit log.")
+	descReserveTime     = describe("rocketmq_storage_message_reserve_time", "Milliseconds since the oldest message of the commit log was stored.")
+	descTimeToFull      = describe("merlin_disk_full_in_seconds", "Seconds until the disk is full, at the log's growth of the last day. Absent while nothing grows.")
 	descConns           = describe("merlin_connections", "Open connections.", "port")
 	descInput           = describe("merlin_input_bytes", "Bytes received and not served yet; bounded.", "port")
 	descOutput          = describe("merlin_output_bytes", "Bytes of answers that no socket has taken yet; bounded.", "port")
@@ -101,13 +104,20 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	gauge(ch, descHolds, float64(b.Holds()))
 	transactionMetrics(ch, b.TransactionStats())
 	writable := 1.0
-	if b.Store().Writable() != nil {
+	if b.TakesMessages() != nil {
 		writable = 0
 	}
 	gauge(ch, descWritable, writable)
 	if u, err := b.Store().Usage(); err == nil {
 		gauge(ch, descStorageSize, float64(u.LogBytes))
 		gauge(ch, descDiskFree, float64(u.DiskFree))
+		now := b.Now()
+		if left, known := store.TimeToFull(u.DiskFree, store.Growth(u.Segments, u.Max, now)); known {
+			gauge(ch, descTimeToFull, left.Seconds())
+		}
+		if len(u.Segments) > 0 && u.Segments[0].FirstStoreTime > 0 {
+			gauge(ch, descReserveTime, float64(now.UnixMilli()-u.Segments[0].FirstStoreTime))
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ type serveFlags struct {
 	brokerAddr  string // "" runs no broker
 	httpAddr    string
 	withBroker  bool
+	acceptLoss  bool
 }
 
 func (f *serveFlags) register(cmd *cobra.Command, withNameServer, withBroker bool) {
@@ -26,6 +27,7 @@ func (f *serveFlags) register(cmd *cobra.Command, withNameServer, withBroker boo
 	f.withBroker = withBroker
 	if withBroker {
 		flags.StringVar(&f.data, "data", "./data", "data folder")
+		flags.BoolVar(&f.acceptLoss, "accept-loss", false, "start although files of the commit log are missing, and go on with what is left")
 		flags.StringVar(&f.brokerAddr, "broker-listen", ":10911", "address of the broker; port 0 picks a free one")
 	}
 }

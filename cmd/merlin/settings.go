@@ -67,6 +67,7 @@ func (f *serveFlags) loadSettings(ctx context.Context, a *app, given func(flag s
 		return nil, err
 	}
 	set.broker.Settings, err = brokerSettings(c)
+	set.broker.AcceptLoss = f.acceptLoss
 	set.registerPeriod = c.Duration("registerNameServerPeriod")
 	return set, err
 }
@@ -167,6 +168,14 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 		to.Store(c.Bool(key))
 		c.Subscribe(key, func(key, _ string) { to.Store(c.Bool(key)) })
 	}
+	number("fileReservedTime", &s.ReservedHours)
+	number("diskMaxUsedSpaceRatio", &s.DiskMaxUsed)
+	number("diskSpaceCleanForciblyRatio", &s.DiskForce)
+	number("diskSpaceWarningLevelRatio", &s.DiskWarning)
+	number("storeMaxBytes", &s.StoreMaxBytes)
+	flag("cleanFileForciblyEnable", &s.ForceClean)
+	s.DeleteWhen.Store(c.Text("deleteWhen"))
+	c.Subscribe("deleteWhen", func(_, value string) { s.DeleteWhen.Store(value) })
 	number("maxMessageSize", &s.MaxMessageSize)
 	number("timerMaxDelaySec", &s.TimerMaxDelaySec)
 	flag("recallMessageEnable", &s.Recall)

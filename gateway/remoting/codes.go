@@ -59,7 +59,8 @@ func addTools(t map[int]serveFunc) {
 	t[remoting.ReqGetBrokerRuntimeInfo] = (*session).runtimeInfo
 	t[remoting.ReqGetBrokerConfig] = (*session).brokerConfig
 	t[remoting.ReqUpdateBrokerConfig] = (*session).updateBrokerConfig
-	t[remoting.ReqCleanExpiredConsumeQueue] = (*session).ok
+	t[remoting.ReqCleanExpiredConsumeQueue] = (*session).cleanQueues
+	t[remoting.ReqDeleteExpiredCommitLog] = (*session).deleteExpired
 	t[remoting.ReqCleanUnusedTopic] = (*session).ok
 	t[remoting.ReqGetAllConsumerOffset] = (*session).allOffsets
 

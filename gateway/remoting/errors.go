@@ -7,12 +7,13 @@ import (
 	"github.com/merlinmq/merlin/remoting"
 )
 
-// codes maps each kind of refusal to the code that Apache's broker gives for it.
+// codes maps each kind of refusal to the code that Apache's broker gives for it,
+// but for a full disk, which has a code of its own.
 var codes = map[broker.Kind]int{
 	broker.KindSystem:                remoting.RespSystemError,
 	broker.KindBusy:                  remoting.RespSystemBusy,
 	broker.KindUnavailable:           remoting.RespServiceNotAvailable,
-	broker.KindDiskFull:              remoting.RespServiceNotAvailable,
+	broker.KindDiskFull:              remoting.RespDiskFull,
 	broker.KindIllegalMessage:        remoting.RespMessageIllegal,
 	broker.KindInvalidParameter:      remoting.RespInvalidParameter,
 	broker.KindNoPermission:          remoting.RespNoPermission,

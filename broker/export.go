@@ -1,0 +1,78 @@
+package broker
+
+import (
+	"errors"
+	"maps"
+	"path/filepath"
+	"time"
+
+	"github.com/merlinmq/merlin/internal/kv"
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
+	"github.com/merlinmq/merlin/store"
+)
+
+// Export opens a data folder that nobody has open, recovers it if it was not
+// closed in order, writes the config/*.json that Apache's broker needs, and
+// closes it. Nothing is delivered, checked or deleted meanwhile. It returns the
+// folder that the files are in.
+func Export(dir string, o Options) (config string, err error) {
+	if o.FS == nil {
+		o.FS = vfs.OS
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Settings == nil {
+		o.Settings = DefaultSettings()
+	}
+	if o.Events.Warn == nil {
+		o.Events.Warn = func(string, ...any) {}
+	}
+	b := &Broker{cfg: o.Settings, now: o.Now, started: o.Now(), events: o.Events}
+	b.SetStoreHost(o.StoreHost)
+	defer func() { err = errors.Join(err, b.closeParts()) }()
+	so := b.storeOptions(o)
+	so.OnArrive, so.BeforeDrop = nil, nil
+	if b.store, err = store.Open(dir, so); err != nil {
+		return "", err
+	}
+	if err := b.openTables(o.FS, dir); err != nil {
+		return "", err
+	}
+	delays := map[int32]message.Offset{}
+	maps.Copy(delays, b.apache.Delays)
+	stored, err := schedule.StoredProgress(b.db)
+	if err != nil {
+		return "", err
+	}
+	maps.Copy(delays, stored)
+	return filepath.Join(dir, apacheConfigDir), b.ExportApache(o.FS, dir, delays)
+}
+
+// openTables opens the small state: the store is open already.
+func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
+	report := func(r kv.Report) { b.events.Warn(r.String()) }
+	if b.db, err = kv.Open(filepath.Join(dir, kvFolder), kv.Options{Report: report}); err != nil {
+		return err
+	}
+	if err = b.takeOver(fsys, dir); err != nil {
+		return err
+	}
+	if b.topics, err = openTopics(b.db, b.cfg, b.now, b.topicsChanged); err != nil {
+		return err
+	}
+	if b.groups, err = openGroups(b.db, b.cfg, b.now); err != nil {
+		return err
+	}
+	if b.offsets, err = openOffsets(b.db, b.now); err != nil {
+		return err
+	}
+	b.locks = newLocks(b.now)
+	b.clients, err = openClients(b.db, b.groups, b.now)
+	return err
+}
+
+// kvFolder holds the small state, in the data folder.
+const kvFolder = "kv"
