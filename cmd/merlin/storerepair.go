@@ -103,30 +103,45 @@ func (a *app) repairStore(dir string, settings *broker.Settings, r *repairs) err
 	if !r.yes {
 		return fmt.Errorf("nothing was done yet; add --yes to do it")
 	}
-	if r.dropIndex {
-		if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
-			return fmt.Errorf("remove the index: %w", err)
-		}
-	}
 	bar := a.progress("repairing")
 	s := &server{log: a.logger()}
 	var found store.Recovery
 	events := s.brokerEvents().Store
-	events.Recovered = func(f store.Recovery) { found = f }
-	st, err := store.Open(dir, store.Options{
+	events.Recovered = func(f store.Recovery) {
+		if found.Took == 0 && found.Records == 0 {
+			found = f
+		}
+	}
+	o := store.Options{
 		SegmentSize: settings.SegmentSize, QueueFileEntries: settings.QueueFileEntries, IndexSlots: settings.IndexSlots, IndexItems: settings.IndexItems,
 		NoIndex: settings.NoIndex, AcceptLoss: r.acceptLoss, Rebuild: r.rebuild, Progress: bar.set, Events: events,
 		TagCode: settings.DelayLevels.EntryCode,
-	})
+	}
+	defer bar.done()
+	if err := openAndClose(dir, o); err != nil {
+		return err
+	}
+	if r.dropIndex { // only now: the folder can be opened
+		if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
+			return fmt.Errorf("remove the index: %w", err)
+		}
+		o.Rebuild = false
+		if err := openAndClose(dir, o); err != nil {
+			return err
+		}
+	}
 	bar.done()
-	if err != nil {
-		return err
-	}
-	if err := st.Close(); err != nil {
-		return err
-	}
 	return a.print(found, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: read from position %d to %d, %d records, %d of them put into queues, %d damaged ranges stepped over, %d bytes of a torn tail cut\n",
 			dir, found.From, found.End, found.Records, found.Dispatched, found.Damaged, found.Cut)
 	})
+}
+
+// openAndClose recovers a folder.
+func openAndClose(dir string, o store.Options) error {
+	st, err := store.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	return st.Close()
 }
