@@ -48,6 +48,12 @@ func (b *Broker) subscriptionOf(r *PullRequest, group *Group) (*Subscription, er
 	if sub == nil {
 		return nil, refuse(KindSubscriptionNotExist, "the consumer's subscription not exist: the group %s has not subscribed to %s", r.Group, r.Topic)
 	}
+	if sub.Version < r.SubVersion && sub.IsTag() {
+		// The client looks at the tags of what it gets, so it is given all until
+		// its next heartbeat tells them: the 5.x Java client loses the heartbeat
+		// after a rebalance to a lock of its own, and would stand still for 30 s.
+		return &Subscription{Topic: r.Topic, Expression: SubscribeAll, Type: ExpressionTag, Version: r.SubVersion}, nil
+	}
 	if sub.Version < r.SubVersion {
 		return nil, refuse(KindSubscriptionNotLatest, "the consumer's subscription not latest: the broker has version %d, the pull %d; the next heartbeat brings it", sub.Version, r.SubVersion)
 	}
