@@ -9,7 +9,7 @@ import (
 // rewritten to the topic where it waits.
 func (b *Broker) storeSpecial(batch *store.Batch, m *message.Message, found *foundProperties) error {
 	if found.transaction && !(m.ReconsumeTimes > 0 && found.delay) {
-		if err := b.prepare(m); err != nil {
+		if err := b.prepare(m, found); err != nil {
 			return illegal(err)
 		}
 		return illegal(batch.Add(m))

@@ -61,7 +61,7 @@ func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 func (b *Broker) transactionEvents() txn.Events {
 	return txn.Events{
 		Refused: func(group string, why txn.Reason, text string) {
-			b.events.Warn("the end of a transaction was refused", "group", group, "reason", string(why), "error", text)
+			b.events.Warn("a transactional request was refused", "group", group, "reason", string(why), "error", text)
 		},
 		NoProducer: func(group string, halves int) {
 			b.events.Warn("transactions wait for a producer of their group to ask; none is connected", "group", group, "halves", halves)
@@ -91,10 +91,17 @@ func (b *Broker) beforeDrop(upto message.Position) error {
 }
 
 // prepare makes a half of a transactional message. An old client's retry with
-// a delay is none.
-func (b *Broker) prepare(m *message.Message) error {
+// a delay is none. One that is to be delayed is refused: Apache's broker takes
+// it, and neither delivers it nor ever asks about it.
+func (b *Broker) prepare(m *message.Message, found *foundProperties) error {
 	if b.cfg.RejectTransactions.Load() {
 		return refuse(KindNoPermission, "the broker[%s] sending transaction message is forbidden", b.cfg.Name)
+	}
+	if found.delay || found.timer || found.cron {
+		group := m.Properties.Value(message.PropProducerGroup)
+		text := "a transactional message cannot be delayed; send it without a delay, or a delayed message when the transaction is done"
+		b.txn.Refused(group, txn.ReasonDelayed, text)
+		return refuse(KindIllegalMessage, "%s", text)
 	}
 	if !b.txn.Room() {
 		return refuse(KindBusy, "too many transactions are pending; end some of them, or look at 'merlin txn list'")

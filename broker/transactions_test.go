@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/txn"
 )
 
 const halfProps = "TRAN_MSG\x01true\x02PGROUP\x01g\x02UNIQ_KEY\x01K1\x02TAGS\x01a\x02"
@@ -135,6 +136,24 @@ func TestEndsThatAreRefused(t *testing.T) {
 	}
 	if s := b.TransactionStats(); len(s.Refused) < 3 {
 		t.Errorf("refusals are counted as %v", s.Refused)
+	}
+}
+
+func TestHalfWithADelayIsRefused(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	for _, delay := range []string{"DELAY\x013\x02", "TIMER_DELAY_SEC\x015\x02"} {
+		var refusal *Error
+		if err := send(b, request("orders", "half", halfProps+delay)).Err; !errors.As(err, &refusal) || refusal.Kind != KindIllegalMessage {
+			t.Errorf("%q: %v", delay, err)
+		}
+	}
+	if n := b.TransactionStats().Refused[txn.Refusal{Group: "g", Reason: txn.ReasonDelayed}]; n != 2 {
+		t.Errorf("%d refusals are counted, want 2", n)
+	}
+	b.cfg.RejectTransactions.Store(true)
+	var refusal *Error
+	if err := send(b, request("orders", "half", halfProps)).Err; !errors.As(err, &refusal) || refusal.Kind != KindNoPermission {
+		t.Errorf("with rejectTransactionMessage: %v", err)
 	}
 }
 

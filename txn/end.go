@@ -39,6 +39,7 @@ const (
 	ReasonLate       Reason = "late"           // after the half's own immunity time, unasked
 	ReasonContradict Reason = "contradicted"   // another verdict stands
 	ReasonBroken     Reason = "broken_half"
+	ReasonDelayed    Reason = "delayed" // a half, not an end: it wants to be delayed
 )
 
 // EndError says why an end was refused.
@@ -124,10 +125,15 @@ func (c *Coordinator) verify(e *End, now time.Time) error {
 
 func (c *Coordinator) refuse(e *End, why Reason, cause error, format string, args ...any) error {
 	err := &EndError{Reason: why, Group: e.Group, Text: fmt.Sprintf(format, args...), Cause: cause}
-	if c.stats.refused(e.Group, why, c.now()) && c.o.Events.Refused != nil {
-		c.o.Events.Refused(e.Group, why, err.Error())
-	}
+	c.Refused(e.Group, why, err.Error())
 	return err
+}
+
+// Refused counts a refusal of a group, and tells of it.
+func (c *Coordinator) Refused(group string, why Reason, text string) {
+	if c.stats.refused(group, why, c.now()) && c.o.Events.Refused != nil {
+		c.o.Events.Refused(group, why, text)
+	}
 }
 
 // claim takes the halves that these ends are the first for. It returns nil if

@@ -54,7 +54,7 @@ var (
 	descTxnChecks       = describe("merlin_transaction_checks_total", "Checks sent to producers.")
 	descTxnDiscarded    = describe("merlin_transaction_discarded_total", "Transactions given up: TRANS_CHECK_MAX_TIME_TOPIC has them.")
 	descTxnRepeated     = describe("merlin_transaction_repeated_ends_total", "Ends of transactions that had their outcome.")
-	descTxnRefused      = describe("merlin_transaction_refused_ends_total", "Ends of transactions that were refused.", "group", "reason")
+	descTxnRefused      = describe("merlin_transaction_refused_ends_total", "Ends of transactions, and halves with a delay, that were refused.", "group", "reason")
 	descNamesBrokers    = describe("merlin_namesrv_brokers", "Brokers registered at the name server.")
 	descNamesTopics     = describe("merlin_namesrv_topics", "Topics known to the name server.")
 	descNamesRoutes     = describe("merlin_namesrv_route_queries_total", "Route queries answered.")

@@ -17,8 +17,9 @@ import (
 //   - 323 gives a half that was given up back to the checks, from the first on.
 //   - Differences: an end that comes again changes nothing and succeeds, where
 //     Apache's broker delivers the message once more; one that contradicts the
-//     verdict that stands is refused with SYSTEM_ERROR. 323 takes nothing but
-//     halves.
+//     verdict that stands is refused with SYSTEM_ERROR, where Apache's does it,
+//     delivering what was rolled back. A half with a delay is refused with
+//     MESSAGE_ILLEGAL, where Apache's loses it. 323 takes nothing but halves.
 
 func (s *session) readEnd(r *remoting.Request) (e broker.TransactionEnd, err error) {
 	group, _ := r.Get("producerGroup")
@@ -44,7 +45,7 @@ func (s *session) readEnd(r *remoting.Request) (e broker.TransactionEnd, err err
 	case 12:
 		e.Verdict = broker.TransactionRollback
 	default:
-		return e, &broker.Error{Kind: broker.KindInvalidParameter, Text: fmt.Sprintf("commitOrRollback is %d; it can be 8 commit, 12 rollback, 0 unknown", word)}
+		return e, &broker.Error{Kind: broker.KindSystem, Text: fmt.Sprintf("commitOrRollback field wrong: it is %d; it can be 8 commit, 12 rollback, 0 unknown", word)}
 	}
 	e.FromCheck, err = r.BoolOr("fromTransactionCheck", false)
 	return e, err
