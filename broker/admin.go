@@ -28,6 +28,23 @@ func (b *Broker) DeleteTopic(name string) error {
 	return nil
 }
 
+// CleanUnusedTopics removes the queues and offsets of topics that have no
+// settings any more: a log that was dispatched anew brings deleted ones back.
+func (b *Broker) CleanUnusedTopics() error {
+	for _, name := range b.store.Topics() {
+		if b.topics.LookupString(name) != nil {
+			continue
+		}
+		if err := b.offsets.DeleteTopic(name); err != nil {
+			return err
+		}
+		if err := b.store.DeleteTopic(name); err != nil {
+			return fail(KindSystem, err, "removing the queues of %s", name)
+		}
+	}
+	return nil
+}
+
 // DeleteGroup removes a group's settings and subscriptions and, if asked, its
 // offsets. A group that there is not is no error.
 func (b *Broker) DeleteGroup(name string, offsets bool) error {

@@ -297,3 +297,22 @@ type parkedFunc func(*PullRequest)
 
 func (f parkedFunc) Answer(r *PullRequest) { f(r) }
 func (f parkedFunc) Gone() bool            { return false }
+
+func TestCleanUnusedTopics(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	for _, topic := range []string{"kept", "unused"} {
+		if res := send(b, request(topic, "x", "")); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+		pullAll(t, b, topic, 0, 1)
+	}
+	if _, err := b.Topics().Delete("unused"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CleanUnusedTopics(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Store().Topics(); len(got) != 1 || got[0] != "kept" {
+		t.Errorf("queues are left of %v, want kept alone", got)
+	}
+}

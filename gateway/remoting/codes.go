@@ -61,7 +61,7 @@ func addTools(t map[int]serveFunc) {
 	t[remoting.ReqUpdateBrokerConfig] = (*session).updateBrokerConfig
 	t[remoting.ReqCleanExpiredConsumeQueue] = (*session).cleanQueues
 	t[remoting.ReqDeleteExpiredCommitLog] = (*session).deleteExpired
-	t[remoting.ReqCleanUnusedTopic] = (*session).ok
+	t[remoting.ReqCleanUnusedTopic] = (*session).cleanUnusedTopics
 	t[remoting.ReqGetAllConsumerOffset] = (*session).allOffsets
 
 	t[remoting.ReqListTransactions] = (*session).listTransactions

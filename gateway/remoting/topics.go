@@ -166,3 +166,10 @@ func (s *session) topicStats(r *remoting.Request) error {
 	}
 	return s.okBody(r, body.Encode(out))
 }
+
+func (s *session) cleanUnusedTopics(r *remoting.Request) error {
+	if err := s.broker.CleanUnusedTopics(); err != nil {
+		return err
+	}
+	return s.ok(r)
+}
