@@ -305,7 +305,8 @@ func (c *Coordinator) addOutcome(t *Timeline, halves map[message.Position]bool) 
 	if err != nil {
 		return err
 	}
-	for _, v := range given {
+	if len(given) > 0 {
+		v := given[0]
 		t.State = Discarded.String()
 		if !ended {
 			t.add(time.UnixMilli(v.StoreTimestamp()), "discarded", fmt.Sprintf("to %s, offset %d", v.Topic(), v.QueueOffset()))
