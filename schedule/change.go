@@ -147,7 +147,11 @@ func (s *Service) withdrawLocked(v message.View, due int64) (r replaced, undo fu
 		return r, nil, notPending("the message at position %d waits no more: it was delivered, recalled or moved", v.Position())
 	}
 	was := s.due.remove(k)
-	return replaced{0, k.due, k.pos}, func() {
+	r = replaced{0, k.due, k.pos}
+	if string(v.Topic()) == message.TopicSchedule {
+		r.level = int(v.QueueID()) + 1 // without the row it would be its level's again
+	}
+	return r, func() {
 		if was {
 			s.addDue([]rowKey{k})
 		}
@@ -237,12 +241,33 @@ func (s *Service) CarryForward(upto message.Position) error {
 	if err := s.settleLocked(); err != nil {
 		return err
 	}
+	s.forgetSkippedLocked(upto)
 	// The batch under way may still read there.
 	s.rowMu.Unlock()
 	s.deliverMu.Lock()
 	s.deliverMu.Unlock() //lint:ignore SA2001 waiting is the purpose
 	s.rowMu.Lock()
 	return nil
+}
+
+// forgetSkippedLocked lets go of level messages that were passed over because
+// the log has lost them, as it was told it may.
+func (s *Service) forgetSkippedLocked(upto message.Position) {
+	s.mu.Lock()
+	var old []message.Position
+	for pos := range s.skip {
+		if pos < upto {
+			old = append(old, pos)
+		}
+	}
+	s.mu.Unlock()
+	for _, pos := range old {
+		if _, err := s.log.Record(pos); errors.Is(err, ErrGone) {
+			s.mu.Lock()
+			s.skipped = append(s.skipped, pos)
+			s.mu.Unlock()
+		}
+	}
 }
 
 // carrier gathers records to be stored anew.
@@ -328,6 +353,9 @@ func (s *Service) carryRowsLocked(upto message.Position) error {
 // carry stores one record anew, if it waits.
 func (s *Service) carry(c *carrier, pos message.Position, due int64) error {
 	v, err := s.log.Record(pos)
+	if err == nil {
+		err = s.verify(rowKey{due, pos}, v)
+	}
 	if errors.Is(err, ErrGone) {
 		return nil
 	}
@@ -348,9 +376,7 @@ func (s *Service) carry(c *carrier, pos message.Position, due int64) error {
 func (s *Service) carryLevelsLocked(upto message.Position) error {
 	c := carrier{s: s}
 	for _, l := range s.levels {
-		s.mu.Lock()
-		at := l.next
-		s.mu.Unlock()
+		at := s.levelNext(l)
 		var entries [indexChunk]Entry
 		for more := true; more; {
 			n, err := s.log.Entries(message.TopicSchedule, l.queue, at, entries[:])

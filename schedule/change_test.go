@@ -120,12 +120,12 @@ func TestCarryForward(t *testing.T) {
 		for i := range 5 {
 			w.send("t", fmt.Sprint("plain", i))
 		}
-		upto := w.log.end
+		upto := w.log.tail()
 		after(time.Second)
 		noError(t, "CarryForward", w.s.CarryForward(upto))
 		w.log.dropBefore(upto)
 		noError(t, "CarryForward", w.s.CarryForward(upto)) // nothing left to do
-		w.log.delivered = nil
+		w.log.forget()
 		w.crash()
 		w.open()
 		list, err := w.s.List(Filter{})
@@ -138,7 +138,7 @@ func TestCarryForward(t *testing.T) {
 		}
 		after(25 * time.Hour)
 		w.want("timed level tick")
-		v := w.log.delivered[1]
+		v := w.log.views()[1]
 		if p := v.Properties(); p.Value(message.PropDelay) != "" || p.Value(propReplaces) != "" || string(v.Topic()) != "t" {
 			t.Errorf("the level's message came as %q", p)
 		}

@@ -102,12 +102,12 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 	}
 	for len(d.items) < s.o.MaxBatch {
 		s.mu.Lock()
-		if s.closing {
+		if s.closing || !s.caughtUp { // what was recalled before the start must be known
 			s.mu.Unlock()
 			return false, nil
 		}
 		limit := now
-		if s.caughtUp && !s.rowFault && s.loaded.due <= now {
+		if !s.rowFault && s.loaded.due <= now {
 			limit = s.loaded.due // what is due before must be loaded first
 			wake(s.wakeKeeper)
 		}
@@ -136,10 +136,10 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 
 // earliestLocked returns the first timed message or firing, if it is due.
 func (s *Service) earliestLocked(limit int64) (item dueItem, found bool) {
-	if s.caughtUp && len(s.due) > 0 && s.due[0].due <= limit {
+	if len(s.due) > 0 && s.due[0].due <= limit {
 		item, found = dueItem{key: s.due[0]}, true
 	}
-	if sched := s.schedules.due(s.o.Now().UnixMilli()); sched != nil && s.caughtUp && sched.at <= limit && (!found || sched.at < item.key.due) {
+	if sched := s.schedules.due(s.o.Now().UnixMilli()); sched != nil && sched.at <= limit && (!found || sched.at < item.key.due) {
 		item, found = dueItem{key: rowKey{sched.at, sched.Position}, schedule: sched, planned: sched.at}, true
 	}
 	return item, found
@@ -193,8 +193,8 @@ func (d *delivery) build(now int64) (used int, err error) {
 			continue
 		}
 		v, err := d.s.log.Record(item.key.pos)
-		if err == nil {
-			err = d.s.verify(item, v)
+		if err == nil && item.level == nil && item.schedule == nil {
+			err = d.s.verify(item.key, v)
 		}
 		if errors.Is(err, ErrGone) {
 			d.s.stats.lost.Add(1)
@@ -219,24 +219,23 @@ func (d *delivery) build(now int64) (used int, err error) {
 	return len(d.items), nil
 }
 
-// verify makes sure that a record is the one that a row means: a power cut can
-// leave the row of a record that the log has lost.
-func (s *Service) verify(item *dueItem, v message.View) error {
-	if item.level != nil || item.schedule != nil {
-		return nil
-	}
+// verify makes sure that a record is the one that a row means, with ErrGone if
+// not: a power cut can leave the row of a record that the log has lost.
+func (s *Service) verify(k rowKey, v message.View) error {
 	due, ok := dueOf(v.Properties())
-	if string(v.Topic()) == message.TopicSchedule {
+	switch string(v.Topic()) {
+	case message.TopicTimer:
+	case message.TopicSchedule:
 		var err error
 		due, err = s.entryCode(v)
 		var refused *RefusedError
 		if ok = err == nil; !ok && !errors.As(err, &refused) {
 			return err
 		}
-	} else if string(v.Topic()) != message.TopicTimer {
+	default:
 		ok = false
 	}
-	if !ok || due != item.key.due {
+	if !ok || due != k.due {
 		return fmt.Errorf("%w: the record is another one", ErrGone)
 	}
 	return nil
@@ -323,7 +322,11 @@ func (s *Service) untilNext() time.Duration {
 	now := s.o.Now()
 	next := now.Add(longestNap).UnixMilli()
 	s.mu.Lock()
-	if s.caughtUp && len(s.due) > 0 {
+	if !s.caughtUp {
+		s.mu.Unlock()
+		return longestNap // the keeper wakes the deliverer
+	}
+	if len(s.due) > 0 {
 		next = min(next, s.due[0].due)
 	}
 	if first := s.schedules.first(); first != nil {

@@ -36,8 +36,7 @@ func (s *Service) head(l *level, i int) (*Entry, error) {
 	first, end := s.log.Bounds(message.TopicSchedule, l.queue)
 	if at < first && i == 0 {
 		s.mu.Lock()
-		s.stats.lost.Add(int64(first - l.next))
-		l.next, at = first, first
+		l.next, at = first, first // what lay before was carried forward
 		s.dirty = true
 		s.mu.Unlock()
 	}
@@ -57,4 +56,12 @@ func (s *Service) head(l *level, i int) (*Entry, error) {
 		return nil, err
 	}
 	return &l.buffer[0], nil
+}
+
+// levelNext returns the first offset of a level that waits and can be read.
+func (s *Service) levelNext(l *level) message.Offset {
+	first, _ := s.log.Bounds(message.TopicSchedule, l.queue)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(first, l.next)
 }

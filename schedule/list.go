@@ -219,7 +219,7 @@ func (w *walk) run() (List, error) {
 		w.scanned++
 		w.out.Next = Cursor{src.key.due, src.key.pos}
 		if w.f.Topic == "" || src.topic == "" || src.topic == w.f.Topic {
-			if err := w.take(src.key.pos); err != nil {
+			if err := w.take(src.key); err != nil {
 				return w.out, err
 			}
 		}
@@ -231,8 +231,8 @@ func (w *walk) run() (List, error) {
 	return w.out, nil
 }
 
-func (w *walk) take(pos message.Position) error {
-	v, err := w.s.log.Record(pos)
+func (w *walk) take(k rowKey) error {
+	v, err := w.s.log.Record(k.pos)
 	if errors.Is(err, ErrGone) {
 		return nil
 	}
@@ -240,7 +240,7 @@ func (w *walk) take(pos message.Position) error {
 		return err
 	}
 	p, waits, err := w.s.look(v)
-	if err == nil && waits && (w.f.Topic == "" || p.Topic == w.f.Topic) {
+	if err == nil && waits && p.Due == k.due && (w.f.Topic == "" || p.Topic == w.f.Topic) {
 		w.out.Messages = append(w.out.Messages, p)
 	}
 	return err
@@ -304,9 +304,7 @@ func (w *walk) rows() func() (rowKey, string, bool, error) {
 // level goes through what waits in a level, from the cursor on.
 func (w *walk) level(l *level) func() (rowKey, string, bool, error) {
 	s := w.s
-	s.mu.Lock()
-	first := l.next
-	s.mu.Unlock()
+	first := s.levelNext(l)
 	_, end := s.log.Bounds(message.TopicSchedule, l.queue)
 	if first >= end {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,6 +152,31 @@ func (l *memLog) Sync() error {
 	return nil
 }
 
+func (l *memLog) tail() message.Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+func (l *memLog) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.appends
+}
+
+// views returns what was delivered, forget forgets it.
+func (l *memLog) views() []message.View {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.delivered)
+}
+
+func (l *memLog) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delivered = nil
+}
+
 // powerCut loses what was not synced, down to keep records more than that.
 func (l *memLog) powerCut(keep int) {
 	l.mu.Lock()
@@ -175,15 +201,16 @@ func (l *memLog) dropBefore(pos message.Position) {
 // world is a log, a kv store and a service over them, with a clock that can be
 // set.
 type world struct {
-	t     *testing.T
-	log   *memLog
-	db    *kv.DB
-	s     *Service
-	step  time.Duration // of the wall clock against the bubble's
-	rules Rules
-	o     Options
-	n     int
-	warns []string
+	t      *testing.T
+	log    *memLog
+	db     *kv.DB
+	s      *Service
+	step   atomic.Int64 // of the wall clock against the bubble's
+	rules  Rules
+	o      Options
+	n      int
+	warnMu sync.Mutex // guards warns while the service runs
+	warns  []string
 }
 
 func newWorld(t *testing.T) *world {
@@ -207,12 +234,16 @@ func (w *world) newDB() {
 	w.db = db
 }
 
-func (w *world) now() time.Time { return time.Now().Add(w.step) }
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.step.Load())) }
 
 func (w *world) open() {
 	o := w.o
 	o.DB = w.db
-	o.Warn = func(text string, pairs ...any) { w.warns = append(w.warns, fmt.Sprint(text, pairs)) }
+	o.Warn = func(text string, pairs ...any) {
+		w.warnMu.Lock()
+		w.warns = append(w.warns, fmt.Sprint(text, pairs))
+		w.warnMu.Unlock()
+	}
 	s, err := Open(o)
 	if err != nil {
 		w.t.Fatal(err)

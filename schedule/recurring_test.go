@@ -31,7 +31,7 @@ func TestScheduleFiresAtItsTimes(t *testing.T) {
 				t.Errorf("%s came at %d, planned was %v", a.body, a.at, want)
 			}
 		}
-		p := w.log.delivered[0].Properties()
+		p := w.log.views()[0].Properties()
 		if p.Value(PropSchedule) != "ticks" || p.Value(message.PropTags) != "T" || p.Value(PropCron) != "" || p.Value(message.PropUniqueKey) == "U-tick" {
 			t.Errorf("a firing has the properties %q", p)
 		}
@@ -61,7 +61,7 @@ func TestMissedFirings(t *testing.T) {
 func TestScheduleIsPausedResumedReplacedAndRemoved(t *testing.T) {
 	bubble(t, func(w *world) {
 		minutes := func(n int) {
-			w.log.delivered = nil
+			w.log.forget()
 			after(time.Duration(n) * time.Minute)
 		}
 		w.send("t", "a", PropCron, "* * * * *", PropCronName, "n", PropCronMissed, MissedAll)
@@ -107,9 +107,9 @@ func TestFiringsAreCountedOverACrash(t *testing.T) {
 func TestScheduleAfterTheClockWasWrong(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.send("t", "x", PropCron, "* * * * *", PropCronName, "n")
-		w.step = 1000 * time.Hour
+		w.step.Store(int64(1000 * time.Hour))
 		after(2 * time.Minute)
-		w.step = 0
+		w.step.Store(int64(0))
 		n := len(w.delivered())
 		after(3 * time.Minute)
 		if got := len(w.delivered()) - n; got < 2 || got > 3 {

@@ -49,7 +49,7 @@ func TestLevelsAreDeliveredToTheMillisecond(t *testing.T) {
 				t.Errorf("%s came %d ms after its time", a.body, a.at-began-delay)
 			}
 		}
-		v := w.log.delivered[3]
+		v := w.log.views()[3]
 		if p := v.Properties(); string(v.Topic()) != "orders" || p.Value(message.PropDelay) != "2" || p.Value(message.PropRealTopic) != "orders" {
 			t.Errorf("five-seconds went to %s with %q", v.Topic(), p)
 		}
@@ -138,15 +138,15 @@ func TestOverdueComesInOrderInBoundedBatches(t *testing.T) {
 			w.send("t", fmt.Sprint("L", i), message.PropDelay, fmt.Sprint(i%3+1))
 		}
 		time.Sleep(48 * time.Hour)
-		w.log.appends = 0
+		before := w.log.count()
 		w.open()
 		after(10 * time.Second)
-		list := w.log.delivered
+		list := w.log.views()
 		if len(list) != 1000 {
 			t.Fatalf("%d of 1000 came", len(list))
 		}
-		if w.log.appends < 1000/16 {
-			t.Errorf("they came in %d batches", w.log.appends)
+		if w.log.count()-before < 1000/16 {
+			t.Errorf("they came in %d batches", w.log.count()-before)
 		}
 		last := int64(0)
 		for _, v := range list {
@@ -168,7 +168,7 @@ func TestClockSteps(t *testing.T) {
 			w.send("t", "hour", message.PropDelay, "17")
 			w.send("t", "day", message.PropTimerDelaySec, "86400")
 			after(time.Second)
-			w.step = 25 * time.Hour
+			w.step.Store(int64(25 * time.Hour))
 			after(1100 * time.Millisecond)
 			w.want("hour day")
 		})
@@ -178,7 +178,7 @@ func TestClockSteps(t *testing.T) {
 			w.send("t", "level", message.PropDelay, "1")
 			w.send("t", "timed", message.PropTimerDelayMs, "1500")
 			after(10 * time.Millisecond)
-			w.step = -time.Hour
+			w.step.Store(int64(-time.Hour))
 			// A store's times never run back: the mem log keeps them, too.
 			w.send("t", "new", message.PropTimerDelayMs, "2000")
 			after(59 * time.Minute)

@@ -55,16 +55,16 @@ func (s *Service) Stats() Stats {
 	s.rowMu.Unlock()
 	_, end := s.log.Bounds(message.TopicTimer, 0)
 	st.Unindexed = int64(max(0, end-indexed))
+	for _, l := range s.levels {
+		if _, end := s.log.Bounds(message.TopicSchedule, l.queue); end > s.levelNext(l) {
+			st.Levels[l.number] = int64(end - s.levelNext(l))
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for topic, n := range s.awayBy {
 		if st.Timed[topic] -= n; st.Timed[topic] <= 0 {
 			delete(st.Timed, topic)
-		}
-	}
-	for _, l := range s.levels {
-		if _, end := s.log.Bounds(message.TopicSchedule, l.queue); end > l.next {
-			st.Levels[l.number] = int64(end - l.next)
 		}
 	}
 	st.Schedules, st.InMemory = len(s.schedules.byName), len(s.due)
