@@ -146,15 +146,22 @@ type handler = func(context.Context, ...*primitive.MessageExt) (consumer.Consume
 // consume starts a push consumer that begins with the first message, unless opts say else.
 func (w *world) consume(group, topic, tags string, h handler, opts ...consumer.Option) rmq.PushConsumer {
 	w.t.Helper()
+	c := w.subscribed(group, topic, consumer.MessageSelector{Type: consumer.TAG, Expression: tags}, h, opts...)
+	if err := c.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// subscribed returns a push consumer that has yet to be started.
+func (w *world) subscribed(group, topic string, what consumer.MessageSelector, h handler, opts ...consumer.Option) rmq.PushConsumer {
+	w.t.Helper()
 	c, err := rmq.NewPushConsumer(append([]consumer.Option{consumer.WithNameServer(w.ns), consumer.WithGroupName(w.name(group)), consumer.WithInstance(w.instance()),
 		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset)}, opts...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: tags}, h); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
+	if err := c.Subscribe(topic, what, h); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Shutdown() })
