@@ -33,7 +33,8 @@ var groups = []group{
 	{name: "admin", scenarios: []string{"admin", "mqadmin"}},
 	{name: "delay", scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
 	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
-	{name: "consume", scenarios: []string{"retry", "dlq", "sql", "request", "reset"}, only5: []string{"pop"}},
+	{name: "filter", on: true, scenarios: []string{"sql"}},
+	{name: "consume", scenarios: []string{"retry", "dlq", "request", "reset"}, only5: []string{"pop"}},
 }
 
 func TestMain(m *testing.M) {
