@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/test/golden"
 	"github.com/merlinmq/merlin/txn"
 )
 
@@ -225,6 +227,67 @@ func TestCheckReachesTheProducerAcrossARestart(t *testing.T) {
 	}
 	if got := pullAll(t, b, "orders", 1, 1); string(got[0].Body) != "half" {
 		t.Errorf("got %q", got[0].Body)
+	}
+}
+
+// TestTransactionsOfApachesFolders: what Apache's brokers left pending is, and
+// can be ended; what they had settled is not.
+func TestTransactionsOfApachesFolders(t *testing.T) {
+	for _, name := range []string{golden.Clean550, golden.Kill550, golden.Clean497, golden.Kill497} {
+		t.Run(name, func(t *testing.T) {
+			dir, m := golden.Unpack(t, name)
+			for round := range 2 { // from the files, and from our database
+				s := DefaultSettings()
+				s.SegmentSize, s.QueueFileEntries, s.IndexSlots, s.IndexItems = m.SegmentSize, int(m.Entries[0].FileSize/20), 500, 400
+				s.TransactionMaxAgeSec.Store(1 << 40)
+				b, err := Open(dir, Options{Settings: s, StoreHost: testAddr})
+				if err != nil {
+					t.Fatal(err)
+				}
+				list, n, err := b.Transactions(TransactionFilter{Max: 10_000})
+				if err != nil || n != len(list) {
+					t.Fatalf("%d of %d pending transactions are listed, %v", len(list), n, err)
+				}
+				byKey := map[string]TransactionInfo{}
+				for _, x := range list {
+					if _, twice := byKey[x.Key]; twice {
+						t.Errorf("%s is pending twice", x.Key)
+					}
+					byKey[x.Key] = x
+				}
+				open := 0
+				for _, h := range m.Live.Halves {
+					x, pending := byKey[h.UniqueKey]
+					if want := h.State == "unknown"; pending != want && (want || strings.Contains(name, "clean")) {
+						t.Errorf("round %d: %s, which is %s, is pending: %v", round, h.UniqueKey, h.State, pending)
+					}
+					if pending {
+						open++
+						if x.Topic != h.Topic || x.Queue != h.Queue || x.Group != h.Group {
+							t.Errorf("%+v is listed as %+v", h, x)
+						}
+					}
+				}
+				if open != n || open == 0 {
+					t.Errorf("round %d: %d pending, %d of them known", round, n, open)
+				}
+				if round == 1 {
+					x := list[0]
+					if err := end(b, TransactionEnd{Group: x.Group, Offset: x.Offset, Position: x.Position, Verdict: TransactionCommit, FromCheck: true}); err != nil {
+						t.Error(err)
+					}
+					if err := b.store.WaitVisible(); err != nil {
+						t.Error(err)
+					}
+					if tl, err := b.Transaction(x.Key); err != nil || tl.State != "commit" {
+						t.Errorf("shown as %+v, %v", tl, err)
+					}
+				}
+				if err := b.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

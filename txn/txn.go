@@ -142,14 +142,15 @@ type half struct {
 
 // Coordinator knows what is pending. See the package comment.
 type Coordinator struct {
-	o      Options
-	log    Log
-	now    func() time.Time
-	state  *state
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	once   sync.Once
-	closed error
+	o       Options
+	log     Log
+	now     func() time.Time
+	state   *state
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	stopped sync.Once
+	once    sync.Once
+	closed  error
 
 	// moving is held for writing while halves get another place, for reading
 	// while ends are applied.
@@ -231,10 +232,18 @@ func load(o Options) (*Coordinator, error) {
 	return c, nil
 }
 
-// Stop ends the checks and waits for the one that is under way.
+// Stop ends the checks and waits for the one that is under way. It looks at the
+// youngest halves once more, so that the next start need not. The log must
+// still be open.
 func (c *Coordinator) Stop() {
-	c.stop()
-	c.done.Wait()
+	c.stopped.Do(func() {
+		c.stop()
+		c.done.Wait()
+		c.working.Lock()
+		defer c.working.Unlock()
+		for now := c.now().Add(2 * linger); c.adoptSome(now); {
+		}
+	})
 }
 
 // Close saves what is pending. Halves and ends must not come any more, and the
