@@ -245,3 +245,46 @@ func TestCloseAnswersAScreenedHold(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkFilteredScan reads a queue of which nothing matches; the time is
+// that of one message.
+func BenchmarkFilteredScan(b *testing.B) {
+	s := DefaultSettings()
+	s.SegmentSize = 64 << 20
+	br, err := Open(b.TempDir(), Options{Settings: s, StoreHost: testAddr})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer br.Close()
+	const messages = 20_000
+	sender := br.NewSender()
+	for i := range messages {
+		r := request("orders", strings.Repeat("x", 200), fmt.Sprintf("a\x01%d\x02region\x01eu-%d\x02TAGS\x01TagA\x02UNIQ_KEY\x01C0A8010A00002A9F%016d\x02WAIT\x01true\x02", i, i%3, i))
+		sender.Add(r)
+		if i%100 == 99 {
+			for _, res := range sender.Commit() {
+				if res.Err != nil {
+					b.Fatal(res.Err)
+				}
+			}
+			sender = br.NewSender()
+		}
+	}
+	for br.store.QueueMax("orders", 0) < messages {
+		time.Sleep(time.Millisecond)
+	}
+	offset, body := message.Offset(0), []byte(nil)
+	b.ResetTimer()
+	b.ReportAllocs()
+	for n := 0; n < b.N; {
+		res, got, err := br.Pull(sqlPull("orders", offset, "a < 0 OR region = 'us-1' AND TAGS = 'TagA'"), body[:0], nil)
+		if err != nil || res.Status == PullFound {
+			b.Fatalf("%+v, %v", res, err)
+		}
+		n += int(res.Next - offset)
+		body = got
+		if offset = res.Next; offset == messages {
+			offset = 0
+		}
+	}
+}
