@@ -67,7 +67,7 @@ func (a *Admin) Transactions(ctx context.Context, f TransactionFilter) (list []T
 			Transactions []Transaction `json:"transactions"`
 			Pending      int           `json:"pending"`
 		}
-		if err := a.callInto(ctx, roleBroker, b.Addr, "list transactions", remoting.ReqListTransactions, fields, nil, &out); err != nil {
+		if err := a.callJSON(ctx, b, "list transactions", remoting.ReqListTransactions, fields, nil, &out); err != nil {
 			return nil, 0, err
 		}
 		for i := range out.Transactions {
@@ -118,7 +118,7 @@ func (a *Admin) Transaction(ctx context.Context, id, broker string, do Transacti
 			continue
 		}
 		t := &Transaction{Broker: b.Name}
-		err := a.callInto(ctx, roleBroker, b.Addr, op+id, code, fields, nil, t)
+		err := a.callJSON(ctx, b, op+id, code, fields, nil, t)
 		switch {
 		case err == nil:
 			return t, nil
