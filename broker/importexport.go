@@ -2,7 +2,10 @@ package broker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
 )
 
 // apacheConfigDir is where Apache's broker keeps its settings, in its store folder.
@@ -33,12 +37,45 @@ type importMark struct {
 	At     int64                    `json:"at"` // ms
 	Files  []string                 `json:"files,omitempty"`
 	Delays map[int32]message.Offset `json:"delays,omitempty"`
+	// Sums are the CRCs of the files when they were taken over or exported. One
+	// that differs was written by Apache's broker since.
+	Sums map[string]uint32 `json:"sums,omitempty"`
+}
+
+// apacheFiles are the files that tell whether Apache's broker ran on a folder.
+var apacheFiles = []string{"topics.json", "subscriptionGroup.json", "consumerOffset.json", "delayOffset.json"}
+
+// apacheSums returns the CRCs of those that are there.
+func apacheSums(fsys vfs.FS, dir string) (map[string]uint32, error) {
+	sums := map[string]uint32{}
+	for _, name := range apacheFiles {
+		text, err := readFile(fsys, filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the settings of Apache's broker: %w", err)
+		}
+		sums[name] = crc32.ChecksumIEEE(text)
+	}
+	return sums, nil
+}
+
+// changed tells whether a file is there that was not taken over as it is now.
+func (m *importMark) changed(sums map[string]uint32) bool {
+	for name, sum := range sums {
+		if old, known := m.Sums[name]; !known || old != sum {
+			return true
+		}
+	}
+	return false
 }
 
 const importKey = "apache"
 
 // importApache takes over the settings and offsets that Apache's broker left
-// in the data folder, the first time that Merlin opens it: all of them or none.
+// in the data folder, the first time that Merlin opens it, and when it has run
+// on the folder since: all of them or none.
 // Call it before the tables are opened.
 func importApache(fsys vfs.FS, dataDir string, db *kv.DB, now time.Time) (ApacheImport, error) {
 	marks := kv.NewBucket(db, "import", kv.JSON[importMark]())
@@ -46,14 +83,22 @@ func importApache(fsys vfs.FS, dataDir string, db *kv.DB, now time.Time) (Apache
 	if err != nil {
 		return ApacheImport{}, err
 	}
-	if found {
+	dir := filepath.Join(dataDir, apacheConfigDir)
+	sums, err := apacheSums(fsys, dir)
+	if err != nil {
+		return ApacheImport{}, err
+	}
+	if found && !mark.changed(sums) {
 		return ApacheImport{Delays: mark.Delays}, nil
 	}
-	im := importer{fs: fsys, dir: filepath.Join(dataDir, apacheConfigDir), db: db, now: now}
+	im := importer{fs: fsys, dir: dir, db: db, now: now, again: found}
+	if found {
+		im.report.Notes = append(im.report.Notes, "Apache's broker has used the folder since; its topics, groups, offsets and delay progress are taken over again")
+	}
 	if err := im.all(); err != nil {
 		return ApacheImport{}, err
 	}
-	mark = importMark{At: now.UnixMilli(), Files: im.files, Delays: im.report.Delays}
+	mark = importMark{At: now.UnixMilli(), Files: im.files, Delays: im.report.Delays, Sums: sums}
 	if err := marks.PutTo(&im.batch, []byte(importKey), mark); err != nil {
 		return ApacheImport{}, err
 	}
@@ -81,6 +126,7 @@ type importer struct {
 	dir    string
 	db     *kv.DB
 	now    time.Time
+	again  bool // what is stored goes first
 	batch  kv.Batch
 	files  []string
 	report ApacheImport
@@ -121,12 +167,26 @@ func (im *importer) version(key string, v DataVersion) error {
 	return kv.NewBucket(im.db, "version", kv.JSON[DataVersion]()).PutTo(&im.batch, []byte(key), v)
 }
 
+// clearBucket removes what an earlier import or Merlin itself stored.
+func clearBucket[V any](im *importer, b *kv.Bucket[V]) error {
+	if !im.again {
+		return nil
+	}
+	return b.Range(nil, nil, func(key []byte, _ V) bool {
+		b.DeleteTo(&im.batch, key)
+		return true
+	})
+}
+
 func (im *importer) topics() error {
 	file, from, err := readApacheFile[apacheTopics](im.fs, im.dir, "topics.json")
 	if err != nil || !im.note(from) {
 		return err
 	}
 	bucket := kv.NewBucket(im.db, "topic", kv.JSON[TopicConfig]())
+	if err := clearBucket(im, bucket); err != nil {
+		return err
+	}
 	for name, t := range file.TopicConfigTable {
 		c := t.config()
 		c.Name = cmp.Or(c.Name, name)
@@ -147,6 +207,9 @@ func (im *importer) groups() error {
 		return err
 	}
 	bucket := kv.NewBucket(im.db, "group", kv.JSON[storedGroup]())
+	if err := clearBucket(im, bucket); err != nil {
+		return err
+	}
 	for name, g := range file.SubscriptionGroupTable {
 		c := g.config()
 		c.Name = cmp.Or(c.Name, name)
@@ -168,6 +231,9 @@ func (im *importer) offsets() error {
 	}
 	for bucket, table := range map[string]map[string]map[int32]message.Offset{"offset": file.OffsetTable, "pulloffset": file.PullOffsetTable} {
 		stored := kv.NewBucket(im.db, bucket, kv.Int64[message.Offset]())
+		if err := clearBucket(im, stored); err != nil {
+			return err
+		}
 		for name, queues := range table {
 			topic, group, ok := strings.Cut(name, "@")
 			if !ok || strings.ContainsRune(name, 0) { // the zero byte separates the parts of keys
@@ -189,6 +255,9 @@ func (im *importer) delays() error {
 	file, from, err := readApacheFile[apacheDelays](im.fs, im.dir, "delayOffset.json")
 	if err == nil && im.note(from) {
 		im.report.Delays = file.OffsetTable
+		if im.again {
+			schedule.ForgetProgress(im.db, &im.batch)
+		}
 	}
 	return err
 }
@@ -245,7 +314,21 @@ func (b *Broker) ExportApache(fsys vfs.FS, dataDir string, delays map[int32]mess
 			return fmt.Errorf("export %s: %w", filepath.Join(dir, name), err)
 		}
 	}
-	return nil
+	return b.markExported(fsys, dir)
+}
+
+// markExported notes that the files are ours, so that the next start takes them
+// over only if Apache's broker has written to them.
+func (b *Broker) markExported(fsys vfs.FS, dir string) error {
+	marks := kv.NewBucket(b.db, "import", kv.JSON[importMark]())
+	mark, _, err := marks.Get([]byte(importKey))
+	if err != nil {
+		return err
+	}
+	if mark.Sums, err = apacheSums(fsys, dir); err != nil {
+		return err
+	}
+	return marks.Put([]byte(importKey), mark, kv.Synced)
 }
 
 func (b *Broker) exportTopics() apacheTopics {

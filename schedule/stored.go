@@ -21,3 +21,12 @@ func StoredProgress(db *kv.DB) (map[int32]message.Offset, error) {
 	}
 	return progress, nil
 }
+
+// ForgetProgress adds to w that no level has any progress stored, so that the
+// next Open goes by Options.Imported.
+func ForgetProgress(db *kv.DB, w *kv.Batch) {
+	marks := kv.NewBucket(db, "delay", kv.Int64[message.Offset]())
+	for n := 1; n <= 1024; n++ {
+		marks.DeleteTo(w, levelMark(n))
+	}
+}

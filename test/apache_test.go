@@ -115,6 +115,7 @@ func TestApacheOpensOurFolder(t *testing.T) {
 	s := harness.StartIn(t, dir, sets(smallFiles)...)
 	w := harness.DialBroker(t, s.Broker)
 	sent.send(t, w, "merlin", 200)
+	w.CreateGroup("readers")
 	w.Commit("readers", "orders", 2, 123)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
@@ -128,6 +129,7 @@ func TestApacheOpensOurFolder(t *testing.T) {
 	}
 	sent.send(t, w, "apache", 20)
 	w.Commit("readers", "orders", 2, 150)
+	w.CreateGroup("late")
 	w.Commit("late", "events", 0, 7)
 	b.stop(t)
 	if err := s.Restart(); err != nil {

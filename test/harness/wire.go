@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -161,6 +162,12 @@ func (w *Wire) Find(topic, key string) (found int) {
 		rest = rest[v.Size():]
 	}
 	return found
+}
+
+// CreateGroup makes a consumer group.
+func (w *Wire) CreateGroup(name string) {
+	w.t.Helper()
+	w.Do(remoting.ReqUpdateAndCreateSubscriptionGroup, nil, fmt.Appendf(nil, `{"groupName":%q,"consumeEnable":true,"retryQueueNums":1,"retryMaxTimes":16}`, name))
 }
 
 // Commit commits an offset of a group, Committed reads it.
