@@ -31,7 +31,7 @@ var groups = []group{
 	{name: "main", on: true, scenarios: []string{"sync", "async", "oneway", "batch", "large", "compressed", "keys", "view", "refused", "push", "tags", "orderly",
 		"broadcast", "rebalance", "resume", "from-where", "latency", "lite-subscribe", "lite-assign", "pull", "trace"}},
 	{name: "admin", scenarios: []string{"admin", "mqadmin"}},
-	{name: "delay", scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
+	{name: "delay", on: true, scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
 	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
 	{name: "filter", on: true, scenarios: []string{"sql"}},
 	{name: "consume", scenarios: []string{"retry", "dlq", "request", "reset"}, only5: []string{"pop"}},

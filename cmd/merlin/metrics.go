@@ -1,9 +1,12 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/nameserver"
 	"github.com/merlinmq/merlin/remoting"
+	"github.com/merlinmq/merlin/schedule"
 	"github.com/merlinmq/merlin/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -87,7 +90,42 @@ func (m *serverMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+var (
+	descDelayTimed     = describe("merlin_delay_pending", "Messages that wait for an instant.", "topic")
+	descDelayLevels    = describe("merlin_delay_level_pending", "Messages that wait in a delay level.", "level")
+	descDelaySchedules = describe("merlin_delay_schedules", "Recurring messages.")
+	descDelayMemory    = describe("merlin_delay_in_memory", "Timed messages that are due soon and held in memory; bounded.")
+	descDelayUnindexed = describe("merlin_delay_unindexed", "Timed messages that the index does not know yet.")
+	descDelayLost      = describe("merlin_delay_undeliverable_total", "Delayed messages whose record cannot be delivered.")
+	descDelayLate      = describe("merlin_delay_lateness_seconds", "How long after their time messages were delivered.")
+)
+
+// delayMetrics tells of messages that wait, and how late they were.
+func delayMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
+	st := b.Delays().Stats()
+	for topic, n := range st.Timed {
+		gauge(ch, descDelayTimed, float64(n), topic)
+	}
+	for level, n := range st.Levels {
+		gauge(ch, descDelayLevels, float64(n), strconv.Itoa(level))
+	}
+	gauge(ch, descDelaySchedules, float64(st.Schedules))
+	gauge(ch, descDelayMemory, float64(st.InMemory))
+	gauge(ch, descDelayUnindexed, float64(st.Unindexed))
+	counter(ch, descDelayLost, float64(st.Lost))
+	buckets := make(map[float64]uint64)
+	count := uint64(0)
+	for i, n := range st.Late {
+		count += uint64(n)
+		if i < len(schedule.LateBounds) {
+			buckets[float64(schedule.LateBounds[i])/1000] = count
+		}
+	}
+	ch <- prometheus.MustNewConstHistogram(descDelayLate, count, float64(st.LateMs)/1000, buckets)
+}
+
 func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
+	delayMetrics(ch, b)
 	st := b.Store().Stats()
 	counter(ch, descMessagesIn, float64(st.PutMessages))
 	counter(ch, descBytesIn, float64(st.PutBytes))
