@@ -155,7 +155,9 @@ func (h *holds) arrived(arrivals []store.Arrival) {
 		a := &arrivals[i]
 		for p := h.queues[queueKey{a.Topic, a.Queue}]; p != nil; {
 			next := p.next
-			if p.match == nil || p.match(a.TagCode) {
+			// One before its offset was read already: queues show their messages
+			// a moment before their arrival is told.
+			if a.Offset >= p.request.Offset && (p.match == nil || p.match(a.TagCode)) {
 				h.readyLocked(p)
 				woken = true
 			}

@@ -64,6 +64,27 @@ func TestHoldWakesOnWhatItWaitsFor(t *testing.T) {
 	})
 }
 
+// A message that the pull has had already may be told late.
+func TestHoldSleepsThroughWhatItHasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolds(10)
+		h.start()
+		defer h.close()
+		w := &waiter{}
+		h.park(&hold{key: queueKey{"t", 0}, request: &PullRequest{Offset: 4}, parked: w, deadline: time.Now().Add(time.Minute)})
+		h.arrived([]store.Arrival{{Topic: "t", Offset: 3}})
+		synctest.Wait()
+		if w.count() != 0 {
+			t.Fatal("woken by the message before its offset")
+		}
+		h.arrived([]store.Arrival{{Topic: "t", Offset: 4}})
+		synctest.Wait()
+		if w.count() != 1 {
+			t.Fatal("not woken by the message at its offset")
+		}
+	})
+}
+
 func TestHoldIsAnsweredAtItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHolds(10)
