@@ -291,6 +291,51 @@ func TestTransactionsOfApachesFolders(t *testing.T) {
 	}
 }
 
+// TestRetentionCarriesPendingHalves: a half does not go with its segment, and
+// is ended as its producer knows it.
+func TestRetentionCarriesPendingHalves(t *testing.T) {
+	dir := t.TempDir()
+	b := openBroker(t, dir, nil)
+	e := sendHalf(t, b, "orders", halfProps)
+	settled := sendHalf(t, b, "orders", halfProps)
+	settled.Verdict = TransactionRollback
+	if err := end(b, settled); err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Repeat("x", 100_000)
+	for range 25 {
+		if res := send(b, request("filler", body, "")); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.store.DropBefore(b.store.Max()); err != nil || n == 0 {
+		t.Fatalf("%d segments dropped, %v", n, err)
+	}
+	if _, err := b.Record(e.Position); err == nil {
+		t.Fatal("the half's first record is still there")
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.TransactionStats(); s.Pending != 1 || s.Carried != 1 {
+		t.Fatalf("%d pending, %d carried, want 1 and 1", s.Pending, s.Carried)
+	}
+	e.Verdict = TransactionCommit
+	if err := end(b, e); err != nil {
+		t.Fatal(err)
+	}
+	if got := pullAll(t, b, "orders", 1, 1); string(got[0].Body) != "half" || b.store.QueueMax("orders", 1) != 1 {
+		t.Errorf("%d messages, the first is %q", b.store.QueueMax("orders", 1), got[0].Body)
+	}
+	settled.Verdict = TransactionCommit
+	if err := end(b, settled); err == nil {
+		t.Error("a half that went with its segment was committed after its rollback")
+	}
+}
+
 func TestGivenUpHalfCanBeRead(t *testing.T) {
 	b := openBroker(t, t.TempDir(), func(s *Settings) { s.TransactionMaxAgeSec.Store(1) })
 	sendHalf(t, b, "orders", halfProps)
