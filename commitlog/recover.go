@@ -18,6 +18,11 @@ type Start struct {
 	// From is where checking begins; it is rounded down to the start of a
 	// segment, and into the log.
 	From message.Position
+	// Exact says that a record begins, or the log ends, at From itself: then
+	// nothing before it is read. LastTime is the store time of the record before
+	// it, in ms.
+	Exact    bool
+	LastTime int64
 }
 
 // Recover checks the records from s.From on, calls each for every good one in
@@ -39,6 +44,9 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	began := l.o.Now()
 	segs := *l.segs.Load()
 	sc := scanner{segs: segs, size: l.o.SegmentSize, maxRecord: l.o.MaxRecord, each: each, damaged: l.damaged, progress: l.o.Events.Recovering}
+	if s.Exact {
+		sc.exact, sc.lastTime = true, s.LastTime
+	}
 	if err := sc.run(int64(s.From)); err != nil {
 		return err
 	}
@@ -61,6 +69,9 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 		from := int64(0)
 		if i := find(segs, int64(s.From)); i >= 0 {
 			from = segs[i].base
+			if sc.exact {
+				from = int64(s.From)
+			}
 		}
 		l.o.Events.Recovered(Recovery{
 			From: position(from), End: position(sc.end), Records: sc.records,

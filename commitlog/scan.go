@@ -39,6 +39,7 @@ type scanner struct {
 	each      func(pos message.Position, v message.View) error
 	damaged   func(file string, from, to message.Position, err error)
 	progress  func(pos, end message.Position) // may be nil
+	exact     bool                            // run begins at its very place
 
 	buf      []byte // bytes of the segment that is scanned
 	bufAt    int64  // where they start in it
@@ -105,6 +106,9 @@ func (s *scanner) run(from int64) error {
 		}
 	}
 	s.end = s.segs[first].base
+	if s.exact = s.exact && from >= s.end && from <= s.segs[first].end(); s.exact {
+		s.end = from
+	}
 	for i := first; i < len(s.segs); i++ {
 		seg := s.segs[i]
 		if i > first && seg.base != s.segs[i-1].end() {
@@ -114,7 +118,11 @@ func (s *scanner) run(from int64) error {
 		if !seg.acquire() {
 			return ErrClosed
 		}
-		err := s.segment(i)
+		start := int64(0)
+		if s.exact && i == first {
+			start = from - seg.base
+		}
+		err := s.segment(i, start)
 		seg.release()
 		if err != nil {
 			return err
@@ -153,8 +161,8 @@ func (s *scanner) foreign() error {
 
 func (s *scanner) suspect(d damage) { s.pending = append(s.pending, d) }
 
-// segment scans the i-th segment.
-func (s *scanner) segment(i int) error {
+// segment scans the i-th segment from a place in it on.
+func (s *scanner) segment(i int, start int64) error {
 	seg := s.segs[i]
 	usable, err := seg.usable()
 	if err != nil {
@@ -162,8 +170,8 @@ func (s *scanner) segment(i int) error {
 	}
 	s.buf, s.bufAt = s.buf[:0], 0
 	s.budget = 4*s.size + 64<<20
-	told := int64(0)
-	for off := int64(0); seg.size-off >= message.BlankSize; {
+	told := start
+	for off := start; seg.size-off >= message.BlankSize; {
 		if s.progress != nil && off-told >= 16*scanChunk {
 			told = off
 			s.progress(position(seg.base+off), position(s.segs[len(s.segs)-1].end()))

@@ -348,7 +348,21 @@ func (r *recovery) run() error {
 	r.found.Dispatched, r.last = 0, message.NoPosition
 	from := min(r.queueFrom, r.indexFrom)
 	r.first, r.found.From = from, from
-	return s.log.Recover(commitlog.Start{Clean: r.found.Clean, From: from}, r.each)
+	start := commitlog.Start{Clean: r.found.Clean, From: from}
+	if r.found.Exact && from == r.mark.upto && r.endsAtMark() {
+		start.Exact, start.LastTime = true, r.mark.lastTime
+	}
+	return s.log.Recover(start, r.each)
+}
+
+// endsAtMark tells whether the last record before our mark is where the mark
+// says: then what is before it need not be read again.
+func (r *recovery) endsAtMark() bool {
+	if r.mark.last < 0 {
+		return false
+	}
+	v, err := r.s.log.Record(r.mark.last)
+	return err == nil && r.mark.last+message.Position(v.Size()) == r.mark.upto
 }
 
 func (r *recovery) each(pos message.Position, v message.View) error {
