@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
+)
+
+func quickLevels(s *Settings) {
+	s.Name = "b"
+	s.DelayLevels = schedule.Levels{50 * time.Millisecond, 300 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond}
+	s.DefaultTopicQueues = 1
+}
+
+func props(pairs ...string) string {
+	var p message.Properties
+	for i := 0; i < len(pairs); i += 2 {
+		p = p.Append(pairs[i], pairs[i+1])
+	}
+	return string(p)
+}
+
+func mustSend(t *testing.T, b *Broker, r *SendRequest) SendResult {
+	t.Helper()
+	res := send(b, r)
+	if res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	return res
+}
+
+func TestDelayedSendsArriveNotBeforeTheirTime(t *testing.T) {
+	b := openBroker(t, t.TempDir(), quickLevels)
+	began := time.Now().UnixMilli()
+	after := map[string]int64{"level1": 50, "level2": 300, "timed": 120, "plain": 0}
+	mustSend(t, b, request("d", "level2", props(message.PropDelay, "2")))
+	mustSend(t, b, request("d", "level1", props(message.PropDelay, "1")))
+	timed := mustSend(t, b, request("d", "timed", props(message.PropTimerDelayMs, "120")))
+	plain := mustSend(t, b, request("d", "plain", ""))
+	if timed.RecallHandle() == "" || plain.RecallHandle() != "" {
+		t.Errorf("handles: timed %q, plain %q", timed.RecallHandle(), plain.RecallHandle())
+	}
+	for _, m := range pullAll(t, b, "d", 0, 4) {
+		if took := m.StoreTimestamp - began; took < after[string(m.Body)] {
+			t.Errorf("%s came after %d ms, want %d", m.Body, took, after[string(m.Body)])
+		}
+	}
+	res := send(b, request("d", "x", props(message.PropTimerDelaySec, "soon")))
+	wantKind(t, "a malformed delay", res.Err, KindIllegalMessage)
+}
+
+func TestRecallOfSends(t *testing.T) {
+	b := openBroker(t, t.TempDir(), quickLevels)
+	res := mustSend(t, b, request("r", "recalled", props(message.PropTimerDelayMs, "60000", message.PropUniqueKey, "U1")))
+	handle := res.RecallHandle()
+	_, err := b.Recall("other", handle)
+	wantKind(t, "the handle of another topic", err, KindIllegalOperation)
+	_, err = b.Recall("r", schedule.Handle{Topic: "r", Broker: "elsewhere", Time: 1, Unique: "U1"}.String())
+	wantKind(t, "the handle of another broker", err, KindIllegalOperation)
+	_, err = b.Recall("r", "bm8gaGFuZGxl")
+	wantKind(t, "a forged handle", err, KindIllegalOperation)
+	if unique, err := b.Recall("r", handle); err != nil || unique != "U1" {
+		t.Fatalf("Recall: %q, %v", unique, err)
+	}
+	_, err = b.Recall("r", handle)
+	wantKind(t, "a second recall", err, KindIllegalOperation)
+	b.cfg.Recall.Store(false)
+	_, err = b.Recall("r", handle)
+	wantKind(t, "recall switched off", err, KindNoPermission)
+}
+
+func TestMessagesGivenBackComeAgainAndThenAreDead(t *testing.T) {
+	b := openBroker(t, t.TempDir(), quickLevels)
+	mustSend(t, b, request("src", "hard", props(message.PropKeys, "k", message.PropUniqueKey, "U")))
+	m := pullAll(t, b, "src", 0, 1)[0]
+	for n := range 2 {
+		if err := b.SendBack(&SendBackRequest{Group: "g", Position: m.Position, MaxReconsumeTimes: 2, StoreHost: testAddr}); err != nil {
+			t.Fatal(err)
+		}
+		m = pullAll(t, b, message.RetryTopic("g"), 0, n+1)[n]
+		p := m.Properties
+		if m.ReconsumeTimes != int32(n+1) || p.Value(message.PropRetryTopic) != "src" || p.Value(message.PropDelay) != fmt.Sprint(3+n) || p.Value(message.PropUniqueKey) != "U" {
+			t.Errorf("retry %d: %d times, %q", n+1, m.ReconsumeTimes, p)
+		}
+	}
+	if err := b.SendBack(&SendBackRequest{Group: "g", Position: m.Position, MaxReconsumeTimes: 2, StoreHost: testAddr}); err != nil {
+		t.Fatal(err)
+	}
+	dead := pullAll(t, b, message.DLQTopic("g"), 0, 1)[0]
+	if p := dead.Properties; string(dead.Body) != "hard" || dead.ReconsumeTimes != 3 || p.Value(message.PropOriginMessageID) == "" {
+		t.Errorf("the dead letter: %d times, %q", dead.ReconsumeTimes, p)
+	}
+	err := b.SendBack(&SendBackRequest{Group: "g", Position: 1 << 40, MaxReconsumeTimes: -1, StoreHost: testAddr})
+	wantKind(t, "a position without a record", err, KindSystem)
+}
+
+func TestDelayedMessagesOutliveRetention(t *testing.T) {
+	b := openBroker(t, t.TempDir(), func(s *Settings) {
+		quickLevels(s)
+		s.DelayLevels = schedule.Levels{4 * time.Second}
+		s.SegmentSize = 64 << 10
+	})
+	mustSend(t, b, request("keep", "timed", props(message.PropTimerDelayMs, "4000")))
+	mustSend(t, b, request("keep", "level", props(message.PropDelay, "1")))
+	filler := string(make([]byte, 8<<10))
+	for range 30 {
+		mustSend(t, b, request("filler", filler, ""))
+	}
+	if n, err := b.store.DropBefore(b.store.Max()); err != nil || n == 0 {
+		t.Fatalf("DropBefore: %d segments, %v", n, err)
+	}
+	for _, m := range pullAll(t, b, "keep", 0, 2) {
+		if m.Position < b.store.Min() {
+			t.Errorf("%s lies before the log's start", m.Body)
+		}
+	}
+}
+
+// TestDelayedMessagesSurviveAPowerCut takes the machine away at random moments
+// of a delivery. The kv store is copied after the disk of the log, so that a
+// progress that ran ahead of the log would lose messages.
+func TestDelayedMessagesSurviveAPowerCut(t *testing.T) {
+	const total = 60
+	for round := range 4 {
+		dir, mem := t.TempDir(), vfs.NewMem()
+		settings := func(s *Settings) {
+			quickLevels(s)
+			s.SegmentSize, s.QueueFileEntries, s.IndexSlots, s.IndexItems = 1<<20, 1000, 1000, 4000
+			s.FlushEvery = 20 * time.Millisecond
+		}
+		b := openBrokerOn(t, dir, mem, settings)
+		for i := range total {
+			p := props(message.PropDelay, fmt.Sprint(i%4+1))
+			if i%2 == 0 {
+				p = props(message.PropTimerDelayMs, fmt.Sprint(100+i*20))
+			}
+			mustSend(t, b, request("cut", fmt.Sprint(i), p))
+		}
+		if err := b.store.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.Intn(1500)) * time.Millisecond)
+		disk := mem.CrashClone(rand.New(rand.NewSource(int64(round))))
+		after := t.TempDir()
+		if err := os.CopyFS(filepath.Join(after, "kv"), os.DirFS(filepath.Join(dir, "kv"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// The store's folder keeps its name on the cloned disk, the kv store is on the real one.
+		if err := os.RemoveAll(filepath.Join(dir, "kv")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(filepath.Join(dir, "kv"), os.DirFS(filepath.Join(after, "kv"))); err != nil {
+			t.Fatal(err)
+		}
+		b = openBrokerOn(t, dir, disk, settings)
+		seen := map[string]bool{}
+		deadline := time.Now().Add(20 * time.Second)
+		for n := 0; len(seen) < total && time.Now().Before(deadline); n++ {
+			for _, m := range pullAll(t, b, "cut", 0, n+1)[n:] {
+				seen[string(m.Body)] = true
+			}
+		}
+		if len(seen) < total {
+			t.Errorf("round %d: %d of %d messages came", round, len(seen), total)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
