@@ -188,6 +188,9 @@ func withWorld(ctx context.Context, cfg config, out io.Writer, do func(*world) e
 			fmt.Fprintf(out, "the data is kept in %s\n", w.cfg.data)
 		}()
 	}
+	if err := os.MkdirAll(w.cfg.data, 0o755); err != nil {
+		return err
+	}
 	if err := w.fill(ctx); err != nil {
 		return err
 	}
