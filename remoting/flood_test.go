@@ -210,7 +210,9 @@ func TestManyFloodsTogether(t *testing.T) {
 			defer c.Close()
 			go func() { sent <- flood(c, requestFrame(code, 1, string(make([]byte, i*1000))), until) }()
 		}
-		others(t, s, 700*time.Millisecond)
+		// Twenty floods take the machine's cores as well: here it counts that
+		// another client is served at all, not how soon.
+		slow(t, s, time.Now().Add(700*time.Millisecond))
 		var n int64
 		for range floods {
 			n += <-sent
