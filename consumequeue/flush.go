@@ -27,11 +27,12 @@ func (t *Table) Flush() error {
 	t.dirty, t.spilled = nil, 0
 	t.dirtyMu.Unlock()
 
+	together := len(queues) > syncTogether && t.syncer != nil
 	err := parallel(queues, func(q *Queue) error {
 		if err := t.Failed(); err != nil {
 			return err
 		}
-		err := q.flush()
+		err := q.flush(!together)
 		if err != nil {
 			q.mu.Lock()
 			q.markDirtyLocked()
@@ -50,14 +51,24 @@ func (t *Table) Flush() error {
 	if failed := t.Failed(); failed != nil {
 		return failed
 	}
-	if derr := t.syncFolders(); derr != nil {
+	// Folders first: what is made beside the sync of the disk must wait for the next.
+	if derr := t.syncFolders(!together); derr != nil {
 		return derr
+	}
+	if together {
+		if serr := t.syncer.Sync(); serr != nil {
+			return t.fail(fmt.Errorf("sync the disk of %s: %w", t.dir, serr))
+		}
 	}
 	if err != nil && isNoSpace(err) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
 }
+
+// syncTogether is above how many queues one sync of the whole disk is cheaper
+// than one or two fsyncs for each.
+const syncTogether = 500
 
 // releaseIdle takes the buffers from queues that got nothing since the last
 // flush. flushMu is held.
@@ -141,8 +152,9 @@ func (q *Queue) markDirtyLocked() {
 }
 
 // flush makes the queue's entries durable. The fsync runs without a lock: a Put
-// whose buffer is full must not wait for it.
-func (q *Queue) flush() error {
+// whose buffer is full must not wait for it. Without fsync the caller makes
+// durable what was written.
+func (q *Queue) flush(fsync bool) error {
 	q.ioMu.Lock()
 	q.mu.Lock()
 	q.dirty = false
@@ -153,7 +165,7 @@ func (q *Queue) flush() error {
 		q.unsynced, q.newName = -1, false
 	}
 	q.ioMu.Unlock()
-	if err != nil || from < 0 && !newName {
+	if err != nil || !fsync || from < 0 && !newName {
 		return err
 	}
 	for n := from; n >= 0 && n < end; n++ {
@@ -346,8 +358,9 @@ func (q *Queue) makeDirLocked() error {
 	return nil
 }
 
-// syncFolders makes new topics and queues durable as names.
-func (t *Table) syncFolders() error {
+// syncFolders makes new topics and queues durable as names. Without fsync they
+// are so already.
+func (t *Table) syncFolders(fsync bool) error {
 	t.dirtyMu.Lock()
 	topics, root := t.dirtyTopics, t.newTopic
 	t.dirtyTopics, t.newTopic = nil, false
@@ -356,13 +369,16 @@ func (t *Table) syncFolders() error {
 		tp.mu.Lock()
 		tp.newName = false
 		tp.mu.Unlock()
+		if !fsync {
+			return nil
+		}
 		err := t.o.FS.SyncDir(t.topicDir(tp.name))
 		if errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
 			return nil
 		}
 		return err
 	})
-	if err == nil && root {
+	if err == nil && root && fsync {
 		err = t.o.FS.SyncDir(t.dir)
 	}
 	if err != nil {

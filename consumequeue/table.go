@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -26,7 +27,8 @@ type Table struct {
 	buffered atomic.Int64
 	closed   atomic.Bool
 	failed   atomic.Pointer[error]
-	warm     bool // Open believed the snapshot
+	warm     bool       // Open believed the snapshot
+	syncer   vfs.Syncer // of the whole disk, nil if there is none
 
 	mu     sync.RWMutex // guards topics, their queue lists, count and stamp
 	topics map[string]*topic
@@ -81,9 +83,13 @@ func Open(dir string, o Options) (*Table, error) {
 	}
 	// From here on the files change, and an old snapshot must not outlive that.
 	if !o.ReadOnly {
+		if t.syncer, err = vfs.OpenSyncer(o.FS, dir); err != nil {
+			t.files.closeAll()
+			return nil, fmt.Errorf("consumequeue: open the folder %s: %w", dir, err)
+		}
 		if err := t.removeSnapshot(); err != nil {
 			t.files.closeAll()
-			return nil, err
+			return nil, errors.Join(err, t.closeSyncer())
 		}
 	}
 	return t, nil
@@ -263,7 +269,14 @@ func (t *Table) Close() error {
 		err = t.writeSnapshot()
 	}
 	t.files.closeAll()
-	return errors.Join(err, t.failedAfter(err))
+	return errors.Join(err, t.failedAfter(err), t.closeSyncer())
+}
+
+func (t *Table) closeSyncer() error {
+	if t.syncer == nil {
+		return nil
+	}
+	return t.syncer.Close()
 }
 
 // failedAfter returns a failure that err does not tell of already.

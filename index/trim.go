@@ -93,6 +93,36 @@ type cutter struct {
 	pos       message.Position
 	keep      int64
 	slotsUsed int64
+	blocks    []block // of items that are cut, by number modulo their count
+}
+
+// block is a piece of the items, kept while chains are followed through it.
+type block struct {
+	number int64 // from 1; 0: empty
+	items  []byte
+}
+
+const (
+	blockItems = 4096
+	maxBlocks  = 64 // 5 MiB in all
+)
+
+// cutItem is item for one that is cut: nothing writes to those meanwhile.
+func (c *cutter) cutItem(n int64) (item, error) {
+	if c.blocks == nil {
+		c.blocks = make([]block, maxBlocks)
+	}
+	number := n/blockItems + 1
+	b := &c.blocks[number%maxBlocks]
+	if b.number != number {
+		from := (number - 1) * blockItems
+		b.number, b.items = 0, make([]byte, (min(from+blockItems, c.l.items)-from)*itemSize)
+		if err := readFull(c.f, b.items, c.l.itemPlace(from)); err != nil {
+			return item{}, err
+		}
+		b.number = number
+	}
+	return getItem(b.items[n%blockItems*itemSize:]), nil
 }
 
 func (c *cutter) item(n int64) (item, error) {
@@ -229,7 +259,7 @@ func (c *cutter) down(slot, n int64) (int64, bool, error) {
 		if n >= c.l.items {
 			return 0, false, nil
 		}
-		it, err := c.item(n)
+		it, err := c.cutItem(n)
 		if err != nil {
 			return 0, false, err
 		}

@@ -2,10 +2,45 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// OpenSyncer is described at the function of this name.
+func (osFS) OpenSyncer(dir string) (Syncer, error) {
+	if !syncfsReports() {
+		return nil, nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &syncer{f}, nil
+}
+
+// syncfsReports tells whether syncfs returns errors of earlier writebacks,
+// which it does since Linux 5.8.
+func syncfsReports() bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	var major, minor int
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor) // n tells
+	return n == 2 && (major > 5 || major == 5 && minor >= 8)
+}
+
+type syncer struct{ *os.File }
+
+func (s *syncer) Sync() error {
+	for {
+		if err := unix.Syncfs(int(s.Fd())); err != unix.EINTR {
+			return os.NewSyscallError("syncfs", err)
+		}
+	}
+}
 
 func syncData(f *os.File) error {
 	for {

@@ -76,6 +76,24 @@ type Extents interface {
 	NextData(off int64) (data, hole int64, err error)
 }
 
+// Syncer makes durable everything that was written since it was opened, of a
+// whole disk. That is one wait where fsyncs of thousands of files are as many.
+type Syncer interface {
+	Sync() error
+	Close() error
+}
+
+// OpenSyncer returns a Syncer of the disk that holds dir, or nil if the file
+// system has none that reports failed writes.
+func OpenSyncer(fsys FS, dir string) (Syncer, error) {
+	if s, ok := fsys.(interface {
+		OpenSyncer(dir string) (Syncer, error)
+	}); ok {
+		return s.OpenSyncer(dir)
+	}
+	return nil, nil
+}
+
 // NextData asks f for its next data as Extents does; a file that cannot tell
 // is all data.
 func NextData(f File, off int64) (data, hole int64, err error) {
