@@ -2,6 +2,8 @@ package remoting
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -114,6 +116,10 @@ func (s *scanner) firstMember() (more, ok bool) {
 // nextMember steps over the comma to the next member, or over the closing
 // brace.
 func (s *scanner) nextMember() (more, ok bool) {
+	if i := s.i; i+1 < len(s.b) && s.b[i] == ',' && s.b[i+1] == '"' {
+		s.i++
+		return true, true
+	}
 	switch s.next() {
 	case ',':
 		s.i++
@@ -256,31 +262,37 @@ func (s *scanner) fields(d *Decoder) bool {
 		return s.fail("extFields is not an object")
 	}
 	for more, ok := s.firstMember(); more; more, ok = s.nextMember() {
-		if !ok {
+		if !ok || !s.field(d) {
 			return false
 		}
-		key, ok := s.key()
-		if !ok {
-			return false
-		}
-		if s.null() {
-			continue
-		}
-		var value []byte
-		if s.next() == '"' {
-			if value, ok = s.string(); !ok {
-				return false
-			}
-		} else {
-			from := s.i
-			if !s.skip() {
-				return false
-			}
-			value = s.b[from:s.i]
-		}
-		d.fields = append(d.fields, Field{Key: key, Value: value})
 	}
 	return s.reason == ""
+}
+
+// field reads one field, which nearly always is "key":"value" without white
+// space and without an escape in the key.
+func (s *scanner) field(d *Decoder) bool {
+	b, from := s.b, s.i+1
+	if end := special(b, from); end+2 < len(b) && b[end] == '"' && b[end+1] == ':' && b[end+2] == '"' {
+		s.i = end + 2
+		value, ok := s.string()
+		d.fields = append(d.fields, Field{Key: b[from:end], Value: value})
+		return ok
+	}
+	key, ok := s.key()
+	if !ok || s.null() {
+		return ok
+	}
+	var value []byte
+	if s.next() == '"' {
+		value, ok = s.string()
+	} else {
+		at := s.i
+		ok = s.skip()
+		value = b[at:s.i]
+	}
+	d.fields = append(d.fields, Field{Key: key, Value: value})
+	return ok
 }
 
 // skip steps over any value. Of nested ones only the brackets and strings are
@@ -340,18 +352,39 @@ func (s *scanner) skipString() bool {
 // is written over in place, which only ever makes it shorter.
 func (s *scanner) string() ([]byte, bool) {
 	from := s.i + 1
-	b := s.b
-	for i := from; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			s.i = i + 1
-			return b[from:i], true
-		case '\\':
-			return s.unescape(from, i)
+	i := special(s.b, from)
+	if i >= len(s.b) {
+		s.i = len(s.b)
+		return nil, s.fail("a string is not closed")
+	}
+	if s.b[i] == '\\' {
+		return s.unescape(from, i)
+	}
+	s.i = i + 1
+	return s.b[from:i], true
+}
+
+const (
+	eachOne  = 0x0101010101010101
+	eachHigh = 0x8080808080808080
+)
+
+// special returns the place of the first quote or backslash of b from i on, or
+// len(b). It looks at eight bytes at once: a byte of x is zero where
+// the text has the one looked for, and the lowest bit that is left of
+// (x-eachOne)&^x&eachHigh belongs to the first zero byte.
+func special(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		q, e := w^('"'*eachOne), w^('\\'*eachOne)
+		if m := ((q-eachOne)&^q | (e-eachOne)&^e) & eachHigh; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
 		}
 	}
-	s.i = len(b)
-	return nil, s.fail("a string is not closed")
+	for i < len(b) && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // unescape goes on with a string that began at from and has its first escape at
@@ -371,10 +404,7 @@ func (s *scanner) unescape(from, i int) ([]byte, bool) {
 			w += n
 			i = s.i
 		default:
-			run := i + 1
-			for run < len(b) && b[run] != '"' && b[run] != '\\' {
-				run++
-			}
+			run := special(b, i+1)
 			w += copy(b[w:], b[i:run])
 			i = run
 		}
@@ -435,6 +465,9 @@ func (s *scanner) unicode(i int, dst []byte) (int, bool) {
 func hex4(b []byte, i int) (rune, bool) {
 	if i+4 > len(b) {
 		return 0, false
+	}
+	if b[i] == '0' && b[i+1] == '0' && b[i+2] == '0' && b[i+3]-'0' <= 9 {
+		return rune(b[i+3] - '0'), true // what parts properties
 	}
 	var r rune
 	for _, c := range b[i : i+4] {
