@@ -68,6 +68,9 @@ func (b *Broker) QueryOffset(group, topic string, queue int32, strict bool) (mes
 	if offset, found := b.offsets.Query(group, topic, queue); found && offset >= 0 {
 		return offset, nil
 	}
+	if g := b.groups.Lookup(group); g != nil && g.Attributes[AttributeInitial] != "" && b.topics.LookupString(topic) != nil {
+		return b.initialOffset(g.Attributes[AttributeInitial], topic, queue)
+	}
 	if strict {
 		return 0, refuse(KindNotFound, "Not found, do not set to zero, maybe this group boot first")
 	}

@@ -15,6 +15,8 @@ type attributeRule struct {
 	min    int64
 	max    int64
 	text   bool // any text
+
+	position bool // what parseInitial reads
 }
 
 // topicAttributes are those that Apache's broker knows.
@@ -36,8 +38,8 @@ var groupAttributes = map[string]attributeRule{
 	"lite.sub.reset.offset.unsubscribe": {words: []string{"true", "false"}},
 	"lite.sub.client.quota":             {number: true, min: -1, max: 1<<63 - 1},
 	"lite.sub.client.max.event.cnt":     {number: true, min: 1, max: 1<<63 - 1},
-	"subscription.guard":                {words: []string{"warn", "reject"}},
-	"initial.position":                  {text: true},
+	AttributeGuard:                      {words: []string{GuardWarn, GuardReject}},
+	AttributeInitial:                    {position: true},
 }
 
 // alterAttributes applies changes to the current attributes: the key "+k" sets
@@ -87,6 +89,10 @@ func alterAttributes(rules map[string]attributeRule, current, changes map[string
 
 func (r *attributeRule) check(name, value string) error {
 	switch {
+	case r.position:
+		if _, err := parseInitial(value); err != nil {
+			return err
+		}
 	case r.words != nil:
 		if !slices.Contains(r.words, value) {
 			return refuse(KindSystem, "value is not in set: the attribute %s is %q, allowed are %s", name, value, strings.Join(r.words, ", "))

@@ -56,20 +56,24 @@ type Broker struct {
 	onWritable func(bool)
 	retain     retainer
 
-	db      *kv.DB
-	store   *store.Store
-	topics  *Topics
-	groups  *Groups
-	offsets *Offsets
-	clients *Clients
-	locks   *Locks
-	apache  ApacheImport
-	holds   *holds
-	filters filterCache
-	stats   *Stats
-	delays  atomic.Pointer[schedule.Service] // set at the end of open
-	meters  meters
-	txn     *txn.Coordinator
+	db         *kv.DB
+	store      *store.Store
+	topics     *Topics
+	groups     *Groups
+	offsets    *Offsets
+	clients    *Clients
+	locks      *Locks
+	requesters requesters
+	modes      requestModes
+	alone      atomic.Bool
+	traffic    traffic
+	apache     ApacheImport
+	holds      *holds
+	filters    filterCache
+	stats      *Stats
+	delays     atomic.Pointer[schedule.Service] // set at the end of open
+	meters     meters
+	txn        *txn.Coordinator
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc
@@ -124,6 +128,13 @@ func stamp(s *Settings) []byte {
 }
 
 func (b *Broker) open(dir string, o Options) (err error) {
+	tell := o.Events.Store.Recovered
+	o.Events.Store.Recovered = func(r store.Recovery) {
+		b.recovered = r
+		if tell != nil {
+			tell(r)
+		}
+	}
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err
 	}
@@ -203,6 +214,7 @@ func (b *Broker) runJobs(ctx context.Context) {
 			b.clients.Expire()
 			b.locks.Sweep()
 			b.meters.sample(b.meterNow())
+			b.traffic.sample(b.now())
 		}
 	}
 }

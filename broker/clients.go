@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -61,6 +62,7 @@ const (
 	AskRunningInfo     QuestionKind = iota // how a consumer is doing
 	AskConsumeDirectly                     // consume this record now
 	AskQueueOffsets                        // how far a consumer is in a topic
+	AskTakeReply                           // take the reply to a request
 )
 
 // Question is something that only the client knows.
@@ -72,6 +74,7 @@ type Question struct {
 	MessageID string
 	Stacks    bool   // with the client's thread stacks
 	Record    []byte // for AskConsumeDirectly
+	Reply     *Reply // for AskTakeReply
 }
 
 // ConsumeType is who starts the transfer of a message.
@@ -132,6 +135,9 @@ type ClientInfo struct {
 	Version       int32
 	LastHeartbeat time.Time
 	Subscriptions []*Subscription // of this member; nil for producers
+
+	signature string    // of the subscriptions
+	joined    time.Time // when it first sent these subscriptions
 }
 
 // ConsumerGroup is what the members of a group say of it.
@@ -154,6 +160,7 @@ const clientLife = 120 * time.Second
 type Clients struct {
 	groups *Groups
 	now    func() time.Time
+	warn   func(text string, pairs ...any) // nil for nobody; set before the first heartbeat
 	stored *kv.Bucket[storedSubscriptions]
 	subs   *nameTable[groupSubscriptions] // for pulls, which take no lock; written under mu
 
@@ -176,6 +183,9 @@ type consumerGroup struct {
 	model   MessageModel
 	from    ConsumeFrom
 	members map[Client]*ClientInfo
+
+	conflict    string // how the members' subscriptions differ; "": they do not
+	conflicting string // the signatures that it is about
 }
 
 // groupSubscriptions is replaced as a whole when it changes.
@@ -238,14 +248,21 @@ func (c *Clients) Subscribed(group string) (MessageModel, bool) {
 // lists of its groups. Members of groups that changed are told.
 func (c *Clients) Heartbeat(client Client, h *Heartbeat) error {
 	var told notices
-	err := c.heartbeat(client, h, &told)
+	var alarms []string
+	err := c.heartbeat(client, h, &told, &alarms)
 	told.send()
+	for _, news := range alarms {
+		if c.warn != nil {
+			c.warn(news, "client", h.ClientID)
+		}
+	}
 	return err
 }
 
-func (c *Clients) heartbeat(client Client, h *Heartbeat, told *notices) error {
+func (c *Clients) heartbeat(client Client, h *Heartbeat, told *notices, alarms *[]string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var refused []error
 	now := c.now()
 	for _, group := range h.Producers {
 		members := c.producers[group]
@@ -257,27 +274,43 @@ func (c *Clients) heartbeat(client Client, h *Heartbeat, told *notices) error {
 		c.joinLocked(client, group, isProducer)
 	}
 	for i := range h.Consumers {
-		if err := c.consumerLocked(client, h, &h.Consumers[i], now, told); err != nil {
-			return err
+		if err := c.consumerLocked(client, h, &h.Consumers[i], now, told, alarms); err != nil {
+			refused = append(refused, err)
 		}
 	}
-	return nil
+	return errors.Join(refused...)
 }
 
 // consumerLocked takes in one consumer group of a heartbeat.
-func (c *Clients) consumerLocked(client Client, h *Heartbeat, ch *ConsumerHeartbeat, now time.Time, told *notices) error {
+func (c *Clients) consumerLocked(client Client, h *Heartbeat, ch *ConsumerHeartbeat, now time.Time, told *notices, alarms *[]string) error {
 	g := c.consumers[ch.Group]
 	if g == nil {
 		g = &consumerGroup{name: ch.Group, members: map[Client]*ClientInfo{}}
 		c.consumers[ch.Group] = g
 	}
+	sign := signature(ch.Subscriptions)
+	if !h.Partial && c.rejectsLocked(ch.Group) {
+		if odd := g.oddLocked(client, h.ClientID, sign); odd != "" {
+			c.leaveLocked(client, ch.Group, isConsumer, told)
+			return refuse(KindIllegalOperation, "%s (%s=%s refuses it)", odd, AttributeGuard, GuardReject)
+		}
+	}
 	g.kind, g.model, g.from = ch.Type, ch.Model, ch.From
 	info := &ClientInfo{Client: client, ID: h.ClientID, Language: h.Language, Version: h.Version, LastHeartbeat: now, Subscriptions: ch.Subscriptions}
 	old := g.members[client]
 	if old != nil && h.Partial {
-		info.Subscriptions = old.Subscriptions
+		info.Subscriptions, sign = old.Subscriptions, old.signature
+	}
+	info.signature, info.joined = sign, now
+	if old != nil && old.signature == sign {
+		info.joined = old.joined
 	}
 	g.members[client] = info
+	if old == nil || old.signature != sign {
+		if news := g.guardLocked(); news != "" {
+			*alarms = append(*alarms, news)
+		}
+	}
 	c.joinLocked(client, ch.Group, isConsumer)
 	changed := old == nil || old.ID != info.ID
 	if !h.Partial {
@@ -356,6 +389,7 @@ func (c *Clients) leaveLocked(client Client, group string, as uint8, told *notic
 	}
 	if g := c.consumers[group]; as&isConsumer != 0 && g != nil && g.members[client] != nil {
 		delete(g.members, client)
+		g.guardLocked()
 		if len(g.members) == 0 {
 			delete(c.consumers, group)
 		} else {

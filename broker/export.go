@@ -60,6 +60,7 @@ func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
 	if err = b.takeOver(fsys, dir); err != nil {
 		return err
 	}
+	b.modes = openRequestModes(b.db)
 	if b.topics, err = openTopics(b.db, b.cfg, b.now, b.topicsChanged); err != nil {
 		return err
 	}
@@ -71,6 +72,9 @@ func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
 	}
 	b.locks = newLocks(b.now)
 	b.clients, err = openClients(b.db, b.groups, b.now)
+	if b.clients != nil {
+		b.clients.warn = b.events.Warn
+	}
 	return err
 }
 

@@ -19,6 +19,8 @@ type foundProperties struct {
 	delay       bool
 	timer       bool
 	cron        bool
+	replyTo     []byte // the client that asks and wants a reply
+	reply       bool
 	recallTime  int64 // what a recall handle names; 0 if the message cannot be recalled
 }
 
@@ -57,12 +59,19 @@ func (f *foundProperties) note(name, value []byte) {
 		f.delay = true
 	case message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropTimerDeliverMs, message.PropStartDeliverTime:
 		f.timer = true
+	case message.PropReplyToClient:
+		f.replyTo = value
+	case message.PropMessageType:
+		f.reply = string(value) == messageTypeReply
 	case propCron:
 		f.cron = true
 	case message.PropRegion, message.PropTraceOn, message.PropCluster, message.PropPopCheckpoint, message.PropCRC:
 		f.own = true
 	}
 }
+
+// messageTypeReply marks a message as the answer to a request.
+const messageTypeReply = "reply"
 
 // propCron makes a message recur.
 const propCron = schedule.PropCron

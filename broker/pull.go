@@ -94,6 +94,7 @@ func (b *Broker) read(r *PullRequest, topic *Topic, filter Filter, dst []byte) (
 	switch got.Status {
 	case store.GetFound:
 		b.stats.pulled(r, got.Count, len(got.Body)-len(dst))
+		b.traffic.count(b.now, trafficKey{TrafficGet, topic.Name, r.Group}, got.Count, len(got.Body)-len(dst))
 		return res, got.Body, nil
 	case store.GetNoMatch, store.GetBeingRemoved:
 		res.Status = PullNoMatch

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -88,7 +89,11 @@ func (b *Broker) SendBack(r *SendBackRequest) error {
 	if _, err := b.addDeferred(batch, &m); err != nil {
 		return err
 	}
-	return storeRefusal(b.store.Append(batch))
+	if err := b.store.Append(batch); err != nil {
+		return storeRefusal(err)
+	}
+	b.traffic.count(b.now, trafficKey{TrafficSentBack, cmp.Or(r.OriginTopic, string(v.Topic())), r.Group}, 1, 0)
+	return nil
 }
 
 // sentBack returns the record to store for a message that is given back.

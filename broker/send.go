@@ -30,6 +30,7 @@ type SendRequest struct {
 	Body              []byte
 	BornHost          netip.AddrPort
 	StoreHost         netip.AddrPort // the address under which the client reached the broker
+	Client            Client         // that sends; nil: replies to what it asks find it by its heartbeat alone
 }
 
 // SendResult is the outcome of one send.
@@ -159,6 +160,9 @@ func (s *Sender) addOne(r *SendRequest, m *message.Message, res *SendResult) err
 		return err
 	}
 	s.waits = s.waits || found.waits
+	if len(found.replyTo) > 0 && r.Client != nil && !found.reply && r.ReconsumeTimes == 0 {
+		b.requesters.remember(found.replyTo, r.Client)
+	}
 	if found.special() {
 		res.Topic = m.Topic
 		err := b.storeSpecial(s.batch, m, &found)

@@ -42,6 +42,7 @@ type Settings struct {
 	LongPolling      atomic.Bool
 	ShortPollingMs   atomic.Int64
 	PropertyFilter   atomic.Bool // SQL92 filters are allowed
+	StoreReplies     atomic.Bool // replies to requests are stored, too
 	NotifyMembers    atomic.Bool // groups are told when their members change
 	OffsetFlushEvery time.Duration
 
@@ -69,6 +70,7 @@ func DefaultSettings() *Settings {
 	s.MaxMessageSize.Store(4 << 20)
 	s.Permission.Store(PermRead | PermWrite)
 	s.NotifyMembers.Store(true)
+	s.StoreReplies.Store(true)
 	s.Config = config.New(config.Broker)
 	s.AutoCreateTopic.Store(true)
 	s.AutoCreateGroup.Store(true)

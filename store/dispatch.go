@@ -73,7 +73,7 @@ func (s *Store) dispatchSome(items []dispatch) {
 		if d.queue != nil && !d.queue.topic.gone.Load() {
 			arrivals = append(arrivals, Arrival{
 				Topic: d.queue.topic.name, Queue: d.queue.id, Offset: d.offset,
-				TagCode: d.tagCode, StoreTime: d.storeTime, Position: d.position,
+				TagCode: d.tagCode, StoreTime: d.storeTime, Position: d.position, Size: d.size,
 			})
 		}
 	}

@@ -74,6 +74,7 @@ type Arrival struct {
 	TagCode   int64
 	StoreTime int64 // ms
 	Position  message.Position
+	Size      int32 // bytes of the record
 }
 
 // Events tell what happens inside. They are called on the goroutine where it

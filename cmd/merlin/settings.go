@@ -185,6 +185,7 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 	flag("autoCreateSubscriptionGroup", &s.AutoCreateGroup)
 	flag("longPollingEnable", &s.LongPolling)
 	flag("enablePropertyFilter", &s.PropertyFilter)
+	flag("storeReplyMessageEnable", &s.StoreReplies)
 	flag("notifyConsumerIdsChangedEnable", &s.NotifyMembers)
 	flag("rejectTransactionMessage", &s.RejectTransactions)
 	number("transactionTimeOut", &s.TransactionTimeoutMs)

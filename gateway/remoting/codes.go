@@ -18,7 +18,11 @@ func addClients(t map[int]serveFunc) {
 	t[remoting.ReqGetEarliestMsgStoreTime] = (*session).earliestTime
 	t[remoting.ReqViewMessageByID] = (*session).viewMessage
 	t[remoting.ReqQueryMessage] = (*session).queryMessage
+	t[remoting.ReqSendReplyMessage] = (*session).reply
+	t[remoting.ReqSendReplyMessageV2] = (*session).reply
 	t[remoting.ReqQueryAssignment] = (*session).queryAssignment
+	t[remoting.ReqSetMessageRequestMode] = (*session).setRequestMode
+	t[remoting.ReqGetAllMessageRequestMode] = (*session).requestModes
 	t[remoting.ReqResumeCheckHalfMessage] = (*session).resumeCheck
 }
 
@@ -43,6 +47,7 @@ func addTools(t map[int]serveFunc) {
 	t[remoting.ReqGetProducerConnectionList] = (*session).producerConnections
 	t[remoting.ReqGetAllProducerInfo] = (*session).allProducers
 
+	t[remoting.ReqViewBrokerStatsData] = (*session).brokerStats
 	t[remoting.ReqGetConsumeStats] = (*session).consumeStats
 	t[remoting.ReqGetBrokerConsumeStats] = (*session).brokerConsumeStats
 	t[remoting.ReqQueryConsumeTimeSpan] = (*session).consumeTimeSpan

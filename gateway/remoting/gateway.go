@@ -28,7 +28,8 @@ type Gateway struct {
 	address atomic.Pointer[netip.AddrPort]
 	port    atomic.Uint32
 	serve   map[int]serveFunc
-	relays  relays
+	relays  relays // questions to clients
+	replies relays // to requests
 	panic   func(peer netip.AddrPort, value any, stack []byte)
 
 	config        Configuration
@@ -42,6 +43,7 @@ type serveFunc func(s *session, r *remoting.Request) error
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
 	g := &Gateway{broker: o.Broker, config: o.Config, panic: o.Panic}
+	g.relays.limit, g.replies.limit = maxRelays, maxReplies
 	g.address.Store(&o.Address)
 	g.serve = g.table()
 	return g
@@ -78,7 +80,7 @@ func (g *Gateway) Connected(c *remoting.Conn) {
 func (g *Gateway) Closed(c *remoting.Conn) {
 	if s, ok := c.State().(*session); ok {
 		s.closed.Store(true)
-		g.broker.Clients().Closed(s)
+		g.broker.ClientClosed(s)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 // What the broker sends to clients over their own connections:
 // CHECK_TRANSACTION_STATE 39, NOTIFY_CONSUMER_IDS_CHANGED 40,
 // RESET_CONSUMER_CLIENT_OFFSET 220, GET_CONSUMER_STATUS_FROM_CLIENT 221,
-// GET_CONSUMER_RUNNING_INFO 307, CONSUME_MESSAGE_DIRECTLY 309
+// GET_CONSUMER_RUNNING_INFO 307, CONSUME_MESSAGE_DIRECTLY 309,
+// PUSH_REPLY_MESSAGE_TO_CLIENT 326
 //
 //   - 39, 40 and 220 are one-way; the others wait for the client's answer, whose
 //     body is passed on untouched.
@@ -86,7 +87,11 @@ func (s *session) Ask(ctx context.Context, q *broker.Question) ([]byte, error) {
 		fields.Str("topic", q.Topic)
 		fields.Str("group", q.Group)
 	}
-	a, err := s.conn.Call(ctx, code, fields, q.Record)
+	body := q.Record
+	if q.Kind == broker.AskTakeReply {
+		code, fields, body = remoting.ReqPushReplyMessageToClient, replyFields(q.Reply), q.Reply.Send.Body
+	}
+	a, err := s.conn.Call(ctx, code, fields, body)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, &broker.Error{Kind: broker.KindConsumerTimeout, Text: "the client " + q.ClientID + " did not answer in time"}

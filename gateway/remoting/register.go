@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/merlinmq/merlin/broker"
@@ -22,6 +23,8 @@ import (
 //     a broker whose connection breaks.
 //   - The whole topic table is sent at the start and every period; a changed
 //     topic is sent by itself at once.
+//   - After the whole table it asks for the list of brokers (106): only a broker
+//     that is alone may say how a topic's queues are divided.
 //   - A broker whose address nobody set says so with the field merlinAutoAddr,
 //     so that Merlin's name server tells each client an address that it reaches;
 //     other name servers are told the address from which the broker reaches them.
@@ -50,10 +53,11 @@ type Registrar struct {
 
 // link is the registration at one name server.
 type link struct {
-	r    *Registrar
-	addr string
-	wake chan struct{}
-	done chan struct{} // closed after the first success
+	r     *Registrar
+	addr  string
+	wake  chan struct{}
+	done  chan struct{} // closed after the first success
+	alone atomic.Bool   // this name server knows no other broker
 
 	mu      sync.Mutex // guards what follows
 	whole   bool       // the whole table is due
@@ -74,6 +78,8 @@ func NewRegistrar(o RegistrarOptions) *Registrar {
 	for _, addr := range o.NameServers {
 		l := &link{r: r, addr: addr, wake: make(chan struct{}, 1), done: make(chan struct{}), whole: true, changed: map[string]*broker.Topic{}}
 		r.links = append(r.links, l)
+	}
+	for _, l := range r.links {
 		r.tasks.Go(func() { l.run(ctx) })
 	}
 	return r
@@ -245,7 +251,27 @@ func (l *link) register(ctx context.Context, client *remoting.Client) (*remoting
 		l.mu.Unlock()
 		return nil, err
 	}
+	if whole {
+		l.lookAround(ctx, client)
+	}
 	return client, nil
+}
+
+// lookAround asks the name server whether there are other brokers. Without an
+// answer there may be.
+func (l *link) lookAround(ctx context.Context, client *remoting.Client) {
+	var cluster body.ClusterInfo
+	a, err := client.Do(ctx, remoting.ReqGetBrokerClusterInfo, nil, nil)
+	if err == nil {
+		err = body.Decode(a.Body, &cluster)
+	}
+	_, known := cluster.BrokerAddrTable[l.r.o.Broker.Settings().Name]
+	l.alone.Store(err == nil && known && len(cluster.BrokerAddrTable) == 1)
+	alone := true
+	for _, other := range l.r.links {
+		alone = alone && other.alone.Load()
+	}
+	l.r.o.Broker.SetAlone(alone)
 }
 
 func (l *link) unregister(client *remoting.Client) {

@@ -29,6 +29,7 @@ type relays struct {
 	tasks sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
+	limit  int        // of open; set before the first start
 	open   int
 	closed bool
 	stop   map[int]context.CancelFunc
@@ -42,7 +43,7 @@ func (l *relays) start(timeout time.Duration, fn func(ctx context.Context)) erro
 	switch {
 	case l.closed:
 		return &broker.Error{Kind: broker.KindUnavailable, Text: "the broker is shutting down"}
-	case l.open >= maxRelays:
+	case l.open >= l.limit:
 		return &broker.Error{Kind: broker.KindBusy, Text: "too many questions to clients wait for their answers; try again later"}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -76,7 +77,10 @@ func (l *relays) close() {
 
 // Close ends the questions to clients that wait for their answers. Call it when
 // no connection serves any more.
-func (g *Gateway) Close() { g.relays.close() }
+func (g *Gateway) Close() {
+	g.relays.close()
+	g.replies.close()
+}
 
 // relay answers the request with what ask returns, from another goroutine.
 func (s *session) relay(r *remoting.Request, timeout time.Duration, ask func(ctx context.Context) ([]byte, error)) error {

@@ -121,7 +121,7 @@ func (s *session) addSend(r *remoting.Request) {
 	if r.Version < versionMaxReconsume {
 		req.MaxReconsumeTimes = -1
 	}
-	req.BornHost, req.StoreHost = s.conn.RemoteAddr(), s.storeHost
+	req.BornHost, req.StoreHost, req.Client = s.conn.RemoteAddr(), s.storeHost, s
 	s.sender.Add(req)
 	s.sends = append(s.sends, r)
 }

@@ -96,6 +96,7 @@ var timeKeys = []Key{
 	{Name: "flushDelayOffsetInterval", Kind: Millis, Default: asApache, Min: 1, Max: maxInt32, Note: "between saves of the levels' progress"},
 	{Name: "timerWheelEnable", Kind: Bool, Default: asApache, Note: "take messages for any instant"},
 	{Name: "timerMaxDelaySec", Kind: Seconds, Default: tenYears, Min: 1, Max: 3153600000, Hot: true, Note: "longest delay"},
+	{Name: "storeReplyMessageEnable", Kind: Bool, Default: asApache, Hot: true, Note: "replies to requests are stored besides being pushed to who asked"},
 	{Name: "recallMessageEnable", Kind: Bool, Default: "true", Hot: true, Note: "delayed messages can be recalled"},
 	{Name: "rejectTransactionMessage", Kind: Bool, Default: asApache, Hot: true, Note: "take no transactional messages"},
 	{Name: "transactionTimeOut", Kind: Millis, Default: asApache, Min: 1, Max: maxInt32, Hot: true, Note: "before the first check of a half message"},
