@@ -32,7 +32,11 @@ func (w *world) sell(ctx context.Context, calm func() error) error {
 	err := d.order(ctx, list, w.cfg.spread)
 	if err == nil {
 		took := time.Since(begin)
-		fmt.Fprintf(w.out, "all orders are taken after %.1f s: %.0f/s, of which %d/s at most are processed\n", took.Seconds(), float64(len(list))/took.Seconds(), w.cfg.rate)
+		limit := ""
+		if w.cfg.rate > 0 {
+			limit = fmt.Sprintf("; the inventory service handles %d/s at most", w.cfg.rate)
+		}
+		fmt.Fprintf(w.out, "all orders are taken after %.1f s: %.0f/s%s\n", took.Seconds(), float64(len(list))/took.Seconds(), limit)
 	}
 	if calm != nil {
 		err = errors.Join(err, calm())
