@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/merlinmq/merlin/broker"
@@ -126,7 +128,7 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 		o.Progress = s.http.progress
 	}
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
-		return err
+		return folderAdvice(set.dir, err)
 	}
 	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address, Config: set.config, Panic: s.connectionEvents("broker").Panic})
 	if s.brokerPort, err = s.listen("broker", "--broker-listen", set.brokerAddr, s.gateway, set.remoting); err != nil {
@@ -143,6 +145,17 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	s.startVIP(set, set.brokerAddr, port)
 	fmt.Fprintln(s.out, "broker listening on", told(s.brokerPort.Addr()))
 	return s.startRegistrar(ctx, set, address, port)
+}
+
+// folderAdvice adds to why a data folder cannot be opened what to do about it.
+func folderAdvice(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w; the disk of %s is full: make room and start again, nothing was deleted", err, dir)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; the broker must be able to write to %s: remount the disk or change the owner, or name another folder with --data", err, dir)
+	}
+	return err
 }
 
 // startVIP also listens two ports below, where old clients send to. It does
