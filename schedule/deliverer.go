@@ -47,6 +47,7 @@ func (s *Service) runDeliverer(ctx context.Context) {
 type delivery struct {
 	s        *Service
 	items    []dueItem
+	heads    []*Entry // of each level: the first that was not taken
 	messages []message.Message
 	sent     []int // which item each message is of
 	last     int64 // when the batch before began
@@ -100,6 +101,9 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 	if err := s.moveStrays(now); err != nil {
 		return false, err
 	}
+	if err := d.lookAtLevels(); err != nil {
+		return false, err
+	}
 	for len(d.items) < s.o.MaxBatch {
 		s.mu.Lock()
 		if s.closing || !s.caughtUp { // what was recalled before the start must be known
@@ -113,25 +117,47 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 		}
 		item, found := s.earliestLocked(limit)
 		s.mu.Unlock()
-		var best *level
-		for _, l := range s.levels {
-			e, err := s.head(l, l.taken)
-			if err != nil {
-				return false, fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
-			}
+		best := -1
+		for i, e := range d.heads {
 			if e != nil && e.TagCode <= limit && (!found || e.TagCode < item.key.due) {
-				item, found, best = dueItem{key: rowKey{e.TagCode, e.Position}, level: l, unwanted: e.Size <= 0}, true, l
+				item, found, best = dueItem{key: rowKey{e.TagCode, e.Position}, level: s.levels[i], unwanted: e.Size <= 0}, true, i
 			}
 		}
 		if !found {
 			return false, nil
 		}
 		s.mu.Lock()
-		s.takeLocked(&item, best)
+		s.takeLocked(&item)
 		s.mu.Unlock()
 		d.items = append(d.items, item)
+		if best >= 0 {
+			if err := d.lookAtLevel(best); err != nil {
+				return false, err
+			}
+		}
 	}
 	return true, nil
+}
+
+// lookAtLevels finds the next entry of each level, once for a batch: asking
+// for each message what came to all levels takes longer than delivering it.
+func (d *delivery) lookAtLevels() error {
+	d.heads = d.heads[:0]
+	for i := range d.s.levels {
+		d.heads = append(d.heads, nil)
+		if err := d.lookAtLevel(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *delivery) lookAtLevel(i int) (err error) {
+	l := d.s.levels[i]
+	if d.heads[i], err = d.s.head(l, l.taken); err != nil {
+		return fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
+	}
+	return nil
 }
 
 // earliestLocked returns the first timed message or firing, if it is due.
@@ -146,10 +172,10 @@ func (s *Service) earliestLocked(limit int64) (item dueItem, found bool) {
 }
 
 // takeLocked takes an item out of where it waits.
-func (s *Service) takeLocked(item *dueItem, l *level) {
+func (s *Service) takeLocked(item *dueItem) {
 	switch {
-	case l != nil:
-		l.taken++
+	case item.level != nil:
+		item.level.taken++
 		if _, skip := s.skip[item.key.pos]; skip {
 			item.unwanted = true
 		}
