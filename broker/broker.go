@@ -128,13 +128,6 @@ func stamp(s *Settings) []byte {
 }
 
 func (b *Broker) open(dir string, o Options) (err error) {
-	tell := o.Events.Store.Recovered
-	o.Events.Store.Recovered = func(r store.Recovery) {
-		b.recovered = r
-		if tell != nil {
-			tell(r)
-		}
-	}
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err
 	}
