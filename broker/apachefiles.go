@@ -200,7 +200,12 @@ func writeApacheFile(fsys vfs.FS, dir, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	path := filepath.Join(dir, name)
+	return replaceFile(fsys, filepath.Join(dir, name), text)
+}
+
+// replaceFile puts a file in place of another, or none, as a whole.
+func replaceFile(fsys vfs.FS, path string, text []byte) error {
+	dir := filepath.Dir(path)
 	if err := fsys.Remove(path + ".tmp"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -85,6 +85,39 @@ func (b *Broker) openDelays(fsys vfs.FS, dir string) error {
 	return nil
 }
 
+// handOverDelays puts what waits where Apache's broker goes on, writes how far
+// its timer is, and returns how far its levels are.
+func (b *Broker) handOverDelays(fsys vfs.FS, dir string) (levels map[int32]message.Offset, err error) {
+	path := filepath.Join(dir, apacheConfigDir, "timercheck")
+	taken, err := readTimerProgress(fsys, path)
+	if err != nil {
+		return nil, err
+	}
+	delays, err := schedule.Open(schedule.Options{
+		Log: &delayLog{b: b}, DB: b.db, Rules: b.delayRules, Now: b.now, Host: b.StoreHost,
+		Imported: b.apache.Delays, Taken: taken, Warn: b.events.Warn, Idle: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, delays.Close()) }()
+	taken, levels, err = delays.HandOver()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, timerCheckSize)
+	binary.BigEndian.PutUint64(text, uint64(taken.Time))
+	binary.BigEndian.PutUint64(text[16:], uint64(taken.Offset))
+	binary.BigEndian.PutUint64(text[24:], uint64(taken.Offset))
+	if err := fsys.MkdirAll(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return levels, replaceFile(fsys, path, text)
+}
+
+// timerCheckSize is the size in bytes of Apache's file timercheck.
+const timerCheckSize = 4096
+
 // readTimerProgress reads how far the timer of Apache's broker was.
 func readTimerProgress(fsys vfs.FS, path string) (schedule.Taken, error) {
 	text, err := readFile(fsys, path)

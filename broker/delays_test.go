@@ -178,3 +178,41 @@ func TestDelayedMessagesSurviveAPowerCut(t *testing.T) {
 		}
 	}
 }
+
+func TestExportHandsDelayedMessagesOver(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Settings: DefaultSettings(), StoreHost: testAddr}
+	quickLevels(o.Settings)
+	o.Settings.DelayLevels = schedule.Levels{time.Hour}
+	b, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSend(t, b, request("h", "timed", props(message.PropTimerDelayMs, "3600000")))
+	mustSend(t, b, request("h", "level", props(message.PropDelay, "1")))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	config, err := Export(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := readTimerProgress(vfs.OS, filepath.Join(config, "timercheck"))
+	if err != nil || taken.Offset != 1 {
+		t.Errorf("timercheck: %+v, %v", taken, err)
+	}
+	// The next broker knows the log and Apache's files alone.
+	if err := os.RemoveAll(filepath.Join(dir, "kv")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = Open(dir, o); err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.ListDelayed(DelayFilter{})
+	if err != nil || len(list.Messages) != 2 {
+		t.Errorf("waiting: %+v, %v", list.Messages, err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -2,14 +2,11 @@ package broker
 
 import (
 	"errors"
-	"maps"
 	"path/filepath"
 	"time"
 
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/internal/vfs"
-	"github.com/merlinmq/merlin/message"
-	"github.com/merlinmq/merlin/schedule"
 	"github.com/merlinmq/merlin/store"
 )
 
@@ -41,13 +38,10 @@ func Export(dir string, o Options) (config string, err error) {
 	if err := b.openTables(o.FS, dir); err != nil {
 		return "", err
 	}
-	delays := map[int32]message.Offset{}
-	maps.Copy(delays, b.apache.Delays)
-	stored, err := schedule.StoredProgress(b.db)
+	delays, err := b.handOverDelays(o.FS, dir)
 	if err != nil {
 		return "", err
 	}
-	maps.Copy(delays, stored)
 	return filepath.Join(dir, apacheConfigDir), b.ExportApache(o.FS, dir, delays)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -248,6 +249,29 @@ func (s *Service) CarryForward(upto message.Position) error {
 	s.deliverMu.Unlock() //lint:ignore SA2001 waiting is the purpose
 	s.rowMu.Lock()
 	return nil
+}
+
+// HandOver stores everything that waits anew at the end of the log and returns
+// where that begins in the timer's queue: a broker that reads the queue from
+// there on, such as Apache's, misses nothing and delivers nothing twice.
+// levels is where each delay level is to be gone on with then: at its end.
+// Recurring messages are not carried, as no other broker knows them. Nothing
+// may be sent or delivered meanwhile: see Options.Idle.
+func (s *Service) HandOver() (timer Taken, levels map[int32]message.Offset, err error) {
+	if err := s.Settle(); err != nil {
+		return Taken{}, nil, err
+	}
+	_, end := s.log.Bounds(message.TopicTimer, 0)
+	if err := s.CarryForward(math.MaxInt64); err != nil {
+		return Taken{}, nil, err
+	}
+	levels = make(map[int32]message.Offset)
+	for _, l := range s.levels {
+		if _, end := s.log.Bounds(message.TopicSchedule, l.queue); end > 0 {
+			levels[int32(l.number)] = end
+		}
+	}
+	return Taken{Offset: end, Time: s.o.Now().UnixMilli()}, levels, nil
 }
 
 // forgetSkippedLocked lets go of level messages that were passed over because

@@ -232,3 +232,27 @@ func between(all []Pending, from, to int64) (list []Pending) {
 	}
 	return list
 }
+
+func TestHandOver(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.send("t", "delivered", message.PropTimerDelayMs, "1000")
+		w.send("t", "waiting", message.PropTimerDelayMs, "60000")
+		w.send("t", "level", message.PropDelay, "5")
+		after(5 * time.Second)
+		noError(t, "Close", w.s.Close())
+		w.o.Idle = true
+		w.open()
+		taken, levels, err := w.s.HandOver()
+		noError(t, "HandOver", err)
+		noError(t, "Close", w.s.Close())
+		after(time.Hour)
+		old := w.db
+		w.newDB() // another broker
+		w.o.Taken, w.o.Imported, w.o.Idle = taken, levels, false
+		w.log.forget()
+		w.open()
+		after(2 * time.Minute)
+		w.want("waiting level")
+		noError(t, "Close", old.Close())
+	})
+}

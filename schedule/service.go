@@ -32,6 +32,9 @@ type Options struct {
 	// Taken is how far that broker's timer was; it counts likewise.
 	Taken Taken
 
+	// Idle delivers nothing by itself: for HandOver.
+	Idle bool
+
 	MaxDue    int           // timed messages in memory, default 131,072
 	MaxBatch  int           // messages of one append, default 256
 	MaxBytes  int           // bytes of one append, as far as one message allows, default 1 MiB
@@ -154,6 +157,9 @@ func Open(o Options) (*Service, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	if o.Idle {
+		return s, nil
+	}
 	s.done.Go(func() { s.runKeeper(ctx) })
 	s.done.Go(func() { s.runDeliverer(ctx) })
 	s.done.Go(func() { s.runSaver(ctx) })
