@@ -57,16 +57,21 @@ func (w *world) sellUnderFire(ctx context.Context, victims []*process) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // before waiting
-	done := make(chan error, 1)
-	wg.Go(func() { done <- w.killer(ctx, victims) })
-	return w.sell(ctx, func() error { return <-done })
+	taken, done := make(chan struct{}), make(chan error, 1)
+	wg.Go(func() { done <- w.killer(ctx, victims, taken) })
+	return w.sell(ctx, func() error {
+		close(taken)
+		return <-done
+	})
 }
 
 // killer kills and restarts until it has done so cfg.kills times. The first
-// kills hit every victim once; then it is left to chance.
-func (w *world) killer(ctx context.Context, victims []*process) error {
+// kills hit every victim but the order service once; then it is left to chance.
+// The last one is the order service when all orders are taken: it must answer
+// checks although it has nothing to send any more.
+func (w *world) killer(ctx context.Context, victims []*process, taken <-chan struct{}) error {
 	rng := rand.New(rand.NewPCG(w.cfg.seed, 0))
-	first := rng.Perm(len(victims))
+	first := rng.Perm(len(victims) - 1)
 	begin := time.Now()
 	gap := w.cfg.spread / time.Duration(w.cfg.kills+1)
 	for n := range w.cfg.kills {
@@ -74,8 +79,16 @@ func (w *world) killer(ctx context.Context, victims []*process) error {
 			return ctx.Err()
 		}
 		p := victims[rng.IntN(len(victims))]
-		if n < len(first) {
-			p = victims[first[n]]
+		switch {
+		case n == w.cfg.kills-1:
+			p = victims[0]
+			select {
+			case <-taken:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case n < len(first):
+			p = victims[1+first[n]]
 		}
 		if err := p.kill(); err != nil {
 			return fmt.Errorf("killing %s: %w", p.name, err)

@@ -25,11 +25,27 @@ type orderService struct {
 	now      func() time.Time
 }
 
-func startOrders(cfg config, store *Store) (*orderService, error) {
+func startOrders(ctx context.Context, cfg config, store *Store) (*orderService, error) {
 	s := &orderService{store: store, topic: cfg.names().orders(), forget: cfg.forget, now: time.Now}
 	var err error
-	s.producer, err = startTransactionProducer(cfg.namesrv, cfg.names().orderGroup(), s)
-	return s, err
+	if s.producer, err = startTransactionProducer(cfg.namesrv, cfg.names().orderGroup(), s); err != nil {
+		return nil, err
+	}
+	if err := s.greet(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// greet sends a message that is no order and so is rolled back. A producer
+// looks for brokers, and lets them know of itself, only after it has sent
+// something; without that, a service that starts again after the rush would
+// never be asked about what it left open.
+func (s *orderService) greet(ctx context.Context) error {
+	return retry(ctx, time.Minute, func() error {
+		_, err := s.producer.SendMessageInTransaction(ctx, primitive.NewMessage(s.topic, []byte("{}")))
+		return err
+	})
 }
 
 func (s *orderService) close() error { return s.producer.Shutdown() }

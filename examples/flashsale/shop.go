@@ -41,7 +41,7 @@ func startShop(ctx context.Context, cfg config, store *Store, more func(*http.Se
 func (s *shop) startRole(ctx context.Context, role string, cfg config, store *Store, mux *http.ServeMux) error {
 	switch role {
 	case "orders":
-		o, err := startOrders(cfg, store)
+		o, err := startOrders(ctx, cfg, store)
 		if err != nil {
 			return err
 		}
