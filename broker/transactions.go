@@ -33,8 +33,12 @@ func (b *Broker) openTransactions() (err error) {
 	if !okHalf || !okOp {
 		startHalf, startOp = message.NoOffset, message.NoOffset
 	}
+	unsafe := message.NoPosition
+	if !b.recovered.Clean {
+		unsafe = b.recovered.From
+	}
 	b.txn, err = txn.Open(txn.Options{
-		Log: txnLog{b}, DB: b.db, Now: b.now, StartHalf: startHalf, StartOp: startOp,
+		Log: txnLog{b}, Unsafe: unsafe, DB: b.db, Now: b.now, StartHalf: startHalf, StartOp: startOp,
 		Rules: func() txn.Rules {
 			return txn.Rules{
 				Timeout: ms(b.cfg.TransactionTimeoutMs.Load()), Interval: ms(b.cfg.TransactionIntervalMs.Load()),
@@ -190,6 +194,32 @@ func (l txnLog) NewBatch() txn.Batch                               { return l.b.
 
 func (l txnLog) Bounds(topic string) (first, next message.Offset) {
 	return l.b.store.QueueMin(topic, 0), l.b.store.QueueMax(topic, 0)
+}
+
+// Finals implements txn.Log: it goes back through the queue.
+func (l txnLog) Finals(topic string, queue int32, from message.Position, found map[message.Position]bool) error {
+	s := l.b.store
+	var rows [256]store.Entry
+	for end := s.QueueMax(topic, queue); end > s.QueueMin(topic, queue); {
+		start := max(end-message.Offset(len(rows)), s.QueueMin(topic, queue))
+		n, err := s.Entries(topic, queue, start, rows[:end-start])
+		if err != nil {
+			return err
+		}
+		for _, row := range rows[:n] {
+			if row.Filler() || row.Position < from {
+				continue
+			}
+			if v, err := s.Record(row.Position); err == nil && v.SysFlag().Transaction() == message.FlagCommit {
+				found[v.PreparedPosition()] = true
+			}
+		}
+		if n > 0 && !rows[0].Filler() && rows[0].Position < from {
+			return nil
+		}
+		end = start
+	}
+	return nil
 }
 
 func (l txnLog) Place(topic string, off message.Offset) (message.Position, error) {

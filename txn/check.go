@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/merlinmq/merlin/message"
@@ -147,15 +146,6 @@ func (c *Coordinator) adoptSome(now time.Time) (more bool) {
 	return more
 }
 
-func preparedOffset(p message.Properties) (message.Offset, bool) {
-	text, ok := p.Get(message.PropPreparedOffset)
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(string(text), 10, 64)
-	return message.Offset(n), err == nil && n >= 0
-}
-
 // adoptViewLocked makes a half known to the checks, from its record.
 func (c *Coordinator) adoptViewLocked(off message.Offset, h half, v message.View) {
 	p := v.Properties()
@@ -163,8 +153,8 @@ func (c *Coordinator) adoptViewLocked(off message.Offset, h half, v message.View
 	d, _ := immunity(p, rules.Timeout)
 	h.born = v.BornTimestamp()
 	h.due = h.born + d.Milliseconds()
-	if n, err := strconv.ParseInt(p.Value(message.PropCheckTimes), 10, 32); err == nil && n > 0 {
-		h.checks = int32(n)
+	if n := checkTimes(p); n > 0 {
+		h.checks = n
 		h.due = max(h.due, h.stored+rules.Interval.Milliseconds())
 	}
 	c.adoptLocked(off, h, p.Value(message.PropProducerGroup))
@@ -343,114 +333,6 @@ func (c *Coordinator) without(off message.Offset, h half, group string, rules Ru
 	if warn && c.o.Events.NoProducer != nil {
 		c.o.Events.NoProducer(group, n)
 	}
-}
-
-// discard gives a half up: it goes to the topic of discarded halves.
-func (c *Coordinator) discard(off message.Offset, h half, group string, age time.Duration, now time.Time) {
-	err := c.move(off, h, Discarded, now, func(v message.View) message.Message {
-		m := v.Message()
-		m.Topic, m.QueueID = message.TopicCheckMax, 0
-		m.Properties = m.Properties.Set(message.PropCheckTimes, strconv.Itoa(int(h.checks)))
-		if c.o.Events.Discarded != nil {
-			c.o.Events.Discarded(group, m.Properties.Value(message.PropUniqueKey), h.checks, age)
-		}
-		return m
-	})
-	if err != nil {
-		c.failed(fmt.Sprintf("the half %d of the group %s cannot be given up; it is tried again", off, group), err)
-		return
-	}
-	c.stats.discarded.Add(1)
-}
-
-// move stores what make makes of a half, and its mark, with one write.
-func (c *Coordinator) move(off message.Offset, h half, v Verdict, now time.Time, make func(message.View) message.Message) error {
-	view, err := c.log.Record(h.pos)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	if _, busy := c.settling[off]; busy {
-		c.mu.Unlock()
-		return nil
-	}
-	c.settling[off] = v
-	at := c.nextOp
-	flight := &at
-	c.flights[flight] = struct{}{}
-	c.mu.Unlock()
-	m := make(view)
-	c.work.Reset()
-	if err = c.work.Add(&m); err == nil {
-		op := mark(appendMark(nil, off), now)
-		if err = c.work.Add(&op); err == nil {
-			err = c.work.Append()
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.settling, off)
-	delete(c.flights, flight)
-	if err != nil {
-		return err
-	}
-	if v == carried {
-		to, _ := c.work.Result(0)
-		for old, m := range c.moved {
-			if m.off == off {
-				c.moved[old] = movedTo{to, m.old}
-			}
-		}
-		c.moved[off] = movedTo{to, h.pos}
-		c.movesChanged = true
-	} else {
-		c.noteLocked(off, endEvent, Event{At: now, What: v.String()})
-	}
-	c.settledLocked(off, v)
-	return nil
-}
-
-// Carry stores the halves again whose records are below a position, before
-// retention drops them.
-func (c *Coordinator) Carry(upto message.Position) error {
-	c.working.Lock()
-	defer c.working.Unlock()
-	c.mu.Lock()
-	var list []message.Offset
-	for off, h := range c.pending {
-		if h.pos < upto {
-			list = append(list, off)
-		}
-	}
-	c.mu.Unlock()
-	if len(list) == 0 {
-		return nil
-	}
-	now := c.now()
-	for _, off := range list {
-		c.mu.Lock()
-		h, ok := c.pending[off]
-		c.mu.Unlock()
-		if !ok {
-			continue // it has its outcome by now
-		}
-		// An end that came in between would find neither place.
-		c.moving.Lock()
-		err := c.move(off, h, carried, now, func(v message.View) message.Message {
-			m := v.Message()
-			m.Properties = m.Properties.Set(message.PropPreparedOffset, strconv.FormatInt(int64(off), 10))
-			if h.checks > 0 {
-				m.Properties = m.Properties.Set(message.PropCheckTimes, strconv.Itoa(int(h.checks)))
-			}
-			return m
-		})
-		c.moving.Unlock()
-		if err != nil {
-			return fmt.Errorf("txn: carry the half %d forward: %w", off, err)
-		}
-		c.stats.carried.Add(1)
-	}
-	return nil
 }
 
 func (c *Coordinator) sweepWindows(now time.Time) {

@@ -186,7 +186,7 @@ func TestFolderOfApache(t *testing.T) {
 	w.half("g", "K3", "TRANSACTION_CHECK_TIMES\x012\x02")
 	b := w.log.NewBatch()
 	for _, body := range []string{"0,2,", "1"} {
-		m := mark([]byte(body), w.clock)
+		m := mark([]byte(body), nil, w.clock)
 		if err := b.Add(&m); err != nil {
 			t.Fatal(err)
 		}
@@ -200,6 +200,32 @@ func TestFolderOfApache(t *testing.T) {
 	w.open()
 	if len(w.c.pending) != 2 || w.c.pending[4].pos == 0 || w.c.pending[6].checks != 2 {
 		t.Errorf("pending: %+v, want 4 and 6", w.c.pending)
+	}
+}
+
+// Apache's broker may have run on a folder in between: it stored again what it
+// asked about, and the database does not know.
+func TestFolderThatApacheHadInBetween(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		w.half("g", fmt.Sprint("K", i), "")
+	}
+	w.pass(3 * time.Second)
+	w.log.flush()
+	w.c.Stop()
+	if err := w.c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 2; n++ {
+		for i := range 2 {
+			w.half("g", fmt.Sprint("K", i), fmt.Sprint("TRANSACTION_CHECK_TIMES\x01", n, "\x02"))
+		}
+	}
+	w.log.told = len(w.log.records)
+	w.log.flush()
+	w.open()
+	if _, ok := w.c.pending[2]; !ok || len(w.c.pending) != 3 || w.c.pending[5].checks != 2 || w.c.pending[6].checks != 2 {
+		t.Errorf("pending: %+v, want 2, 5 and 6", w.c.pending)
 	}
 }
 

@@ -192,10 +192,10 @@ func (c *Coordinator) verdictLocked(off message.Offset) (v Verdict, ended bool) 
 // store writes the final messages and the marks.
 func (c *Coordinator) store(b Batch, ends []End, now time.Time) error {
 	b.Reset()
-	var body []byte
+	var body, commits []byte
 	flush := func() error {
-		m := mark(body, now)
-		body = body[:0]
+		m := mark(body, commits, now)
+		body, commits = body[:0], commits[:0]
 		return b.Add(&m)
 	}
 	for i := range ends {
@@ -218,6 +218,9 @@ func (c *Coordinator) store(b Batch, ends []End, now time.Time) error {
 		}
 		if e.topic == "" {
 			e.topic = e.view.Properties().Value(message.PropRealTopic)
+		}
+		if e.Verdict == Commit {
+			commits = appendMark(commits, e.off)
 		}
 		if body = appendMark(body, e.off); len(body) > maxMarkBody {
 			if err := flush(); err != nil {

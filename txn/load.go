@@ -38,12 +38,16 @@ func (c *Coordinator) load() error {
 			return err
 		}
 	}
+	unsafe := c.o.Unsafe
+	if !known && unsafe >= 0 {
+		unsafe = 0
+	}
 	fromHalf, fromOp = max(fromHalf, firstHalf), max(fromOp, firstOp)
-	ended, err := c.readMarks(fromOp, nextOp, fromHalf, nextHalf)
+	ended, err := c.readMarks(fromOp, nextOp, fromHalf, nextHalf, unsafe)
 	if err != nil {
 		return err
 	}
-	if err := c.readHalves(fromHalf, nextHalf, ended, !known); err != nil {
+	if err := c.readHalves(fromHalf, nextHalf, ended); err != nil {
 		return err
 	}
 	c.saved[1] = fromOp
@@ -100,26 +104,51 @@ func (c *Coordinator) forget() error {
 }
 
 // readMarks applies the marks from an offset on. Those of halves that are not
-// read yet come back as bits, the first for fromHalf.
-func (c *Coordinator) readMarks(from, to, fromHalf, nextHalf message.Offset) ([]uint64, error) {
+// read yet come back as bits, the first for fromHalf. A commit of which the log
+// lost the final message counts for nothing.
+func (c *Coordinator) readMarks(from, to, fromHalf, nextHalf message.Offset, unsafe message.Position) ([]uint64, error) {
 	ended := make([]uint64, (max(nextHalf-fromHalf, 0)+63)/64)
+	apply := func(off message.Offset) {
+		switch {
+		case off >= nextHalf:
+		case off >= fromHalf:
+			ended[(off-fromHalf)/64] |= 1 << ((off - fromHalf) % 64)
+		default:
+			c.settledLocked(off, Unknown)
+		}
+	}
+	finals := finalsBehind{c: c, from: max(unsafe-maxBehind, 0)}
 	for from < to {
+		var doubtful []message.Offset
 		next, err := c.log.Read(message.TopicOp, from, func(v message.View) {
 			if !isMark(v) {
 				return
 			}
+			var commits map[message.Offset]bool
+			if list, ok := v.Properties().Get(propCommits); ok && unsafe >= 0 && v.Position() >= unsafe {
+				commits = map[message.Offset]bool{}
+				eachMarked(list, func(off message.Offset) {
+					commits[off] = true
+					doubtful = append(doubtful, off)
+				})
+			}
 			eachMarked(v.Body(), func(off message.Offset) {
-				switch {
-				case off >= nextHalf:
-				case off >= fromHalf:
-					ended[(off-fromHalf)/64] |= 1 << ((off - fromHalf) % 64)
-				default:
-					c.settledLocked(off, Unknown)
+				if !commits[off] {
+					apply(off)
 				}
 			})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read the marks from %d on: %w", from, err)
+		}
+		for _, off := range doubtful {
+			there, err := finals.has(off)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				apply(off)
+			}
 		}
 		if next <= from {
 			break
@@ -129,10 +158,54 @@ func (c *Coordinator) readMarks(from, to, fromHalf, nextHalf message.Offset) ([]
 	return ended, nil
 }
 
-// readHalves takes in the halves without a mark. In a folder of Apache's broker
-// a half was stored again for each check, and only the last one counts.
-func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64, foreign bool) error {
-	last := map[string]message.Offset{}
+// maxBehind is how far a final message is looked for before its mark: they were
+// written together. One that is further away is taken for lost, which delivers
+// it twice.
+const maxBehind = 64 << 20
+
+// finalsBehind finds out whether the final messages of halves are in the log
+// from a position on. It reads each queue once.
+type finalsBehind struct {
+	c     *Coordinator
+	from  message.Position
+	read  map[finalQueue]bool
+	found map[message.Position]bool
+}
+
+type finalQueue struct {
+	topic string
+	queue int32
+}
+
+func (f *finalsBehind) has(off message.Offset) (bool, error) {
+	pos, err := f.c.log.Place(message.TopicHalf, off)
+	if err != nil {
+		return true, nil // the half is gone: nobody can end it any more
+	}
+	v, err := f.c.log.Record(pos)
+	if err != nil {
+		return true, nil
+	}
+	m, err := restore(v, 0)
+	if _, delayed := m.Properties.Get(message.PropDelay); err != nil || delayed {
+		return true, nil // its final message waits elsewhere
+	}
+	if f.read == nil {
+		f.read, f.found = map[finalQueue]bool{}, map[message.Position]bool{}
+	}
+	if q := (finalQueue{m.Topic, m.QueueID}); !f.read[q] {
+		if err := f.c.log.Finals(q.topic, q.queue, f.from, f.found); err != nil {
+			return false, fmt.Errorf("look for committed messages in %s, queue %d: %w", q.topic, q.queue, err)
+		}
+		f.read[q] = true
+	}
+	return f.found[pos], nil
+}
+
+// readHalves takes in the halves without a mark. Apache's broker stores a half
+// again for each check, and then only the last one counts.
+func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64) error {
+	var byKey map[string]message.Offset // of what is pending; made when it is needed
 	for off := from; off < next; off++ {
 		_, has := c.pending[off]
 		if ended[(off-from)/64]&(1<<((off-from)%64)) != 0 {
@@ -157,15 +230,30 @@ func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64, fore
 		if n, ok := preparedOffset(p); ok {
 			c.settledLocked(n, carried)
 		}
-		if key := p.Value(message.PropUniqueKey); foreign && key != "" {
-			if old, ok := last[key]; ok {
-				c.settledLocked(old, carried)
-			}
-			last[key] = off
+		key := p.Value(message.PropUniqueKey)
+		if byKey == nil && checkTimes(p) > 0 {
+			byKey = c.pendingByKey()
+		}
+		if old, ok := byKey[key]; ok && key != "" && checkTimes(p) > 0 {
+			c.settledLocked(old, carried)
+		}
+		if byKey != nil {
+			byKey[key] = off
 		}
 		c.adoptViewLocked(off, half{pos: pos, stored: v.StoreTimestamp()}, v)
 	}
 	return nil
+}
+
+// pendingByKey reads the unique keys of what is pending.
+func (c *Coordinator) pendingByKey() map[string]message.Offset {
+	keys := make(map[string]message.Offset, len(c.pending))
+	for off, h := range c.pending {
+		if v, err := c.log.Record(h.pos); err == nil {
+			keys[v.Properties().Value(message.PropUniqueKey)] = off
+		}
+	}
+	return keys
 }
 
 func (c *Coordinator) failed(what string, err error) {

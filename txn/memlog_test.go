@@ -91,6 +91,15 @@ func (l *memLog) Find(topic, key string) (list []message.View, _ error) {
 	return list, nil
 }
 
+func (l *memLog) Finals(topic string, _ int32, from message.Position, found map[message.Position]bool) error {
+	for _, i := range l.queues[topic] {
+		if v := l.records[i]; v.Position() >= from {
+			found[v.PreparedPosition()] = true
+		}
+	}
+	return nil
+}
+
 func (l *memLog) End() message.Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,6 +3,7 @@ package txn
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -67,9 +68,17 @@ func appendMark(body []byte, off message.Offset) []byte {
 	return append(strconv.AppendInt(body, int64(off), 10), ',')
 }
 
+// propCommits names, in the form of a mark's body, the halves of it that were
+// committed: a power cut may keep the mark and lose a final message before it.
+const propCommits = "MERLIN_COMMITS"
+
 // mark is the record that settles the halves that its body names.
-func mark(body []byte, now time.Time) message.Message {
-	return message.Message{Topic: message.TopicOp, BornTimestamp: now.UnixMilli(), Body: body, Properties: markProperties}
+func mark(body, commits []byte, now time.Time) message.Message {
+	m := message.Message{Topic: message.TopicOp, BornTimestamp: now.UnixMilli(), Body: body, Properties: markProperties}
+	if len(commits) > 0 {
+		m.Properties = slices.Clone(markProperties).Append(propCommits, string(commits))
+	}
+	return m
 }
 
 // eachMarked calls fn for each offset that a mark's body names. Old brokers
@@ -105,4 +114,23 @@ func immunity(p message.Properties, timeout time.Duration) (d time.Duration, own
 		return timeout, true
 	}
 	return time.Duration(seconds) * time.Second, true
+}
+
+// checkTimes is how often a half says that it was asked about.
+func checkTimes(p message.Properties) int32 {
+	n, err := strconv.ParseInt(p.Value(message.PropCheckTimes), 10, 32)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return int32(n)
+}
+
+// preparedOffset is where a half was that was stored again.
+func preparedOffset(p message.Properties) (message.Offset, bool) {
+	text, ok := p.Get(message.PropPreparedOffset)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	return message.Offset(n), err == nil && n >= 0
 }

@@ -49,6 +49,9 @@ type Log interface {
 	Read(topic string, from message.Offset, fn func(message.View)) (message.Offset, error)
 	// Find returns copies of records of a topic that have a key.
 	Find(topic, key string) ([]message.View, error)
+	// Finals adds the positions of the halves of which committed messages are in
+	// a topic's queue at a position or behind it.
+	Finals(topic string, queue int32, from message.Position, found map[message.Position]bool) error
 	// End is where the next record goes; Flushed, what survives a power cut.
 	End() message.Position
 	Flushed() message.Position
@@ -121,6 +124,9 @@ type Options struct {
 	// Start is where Apache's broker stood in the half and the op queue; used
 	// when the DB knows nothing. Negative: at the beginning.
 	StartHalf, StartOp message.Offset
+	// Unsafe is where the log may have holes after a crash: a mark behind it
+	// does not say that the final message is there. NoPosition: nowhere.
+	Unsafe message.Position
 	// Progress is told where Apache's broker would have to go on.
 	Progress func(half, op message.Offset)
 	Events   Events
