@@ -122,6 +122,17 @@ func (c *Clients) Conflicts() map[string]string {
 	return found
 }
 
+// Conflict returns a sentence if the group's members subscribe to different
+// things now, and "" otherwise.
+func (c *Clients) Conflict(group string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.consumers[group]; g != nil {
+		return g.conflict
+	}
+	return ""
+}
+
 // rejectsLocked tells whether the group refuses members that differ.
 func (c *Clients) rejectsLocked(group string) bool {
 	config := c.groups.Lookup(group)

@@ -96,14 +96,26 @@ func systemGroup(name string) bool {
 // connections returns the group's members at one broker; nobody online is no
 // error.
 func (a *Admin) connections(ctx context.Context, b Broker, group string) (body.ConsumerConnection, error) {
-	var c body.ConsumerConnection
+	c, _, err := a.members(ctx, b, group)
+	return c, err
+}
+
+// members is connections together with what the broker says of members that
+// subscribe to different things; "" if they do not, or the broker does not look.
+func (a *Admin) members(ctx context.Context, b Broker, group string) (c body.ConsumerConnection, conflict string, err error) {
 	var fields remoting.Fields
 	fields.Str("consumerGroup", group)
-	err := a.callInto(ctx, roleBroker, b.Addr, "list the members of group "+group, remoting.ReqGetConsumerConnectionList, fields, nil, &c)
+	ans, err := a.call(ctx, roleBroker, b.Addr, "list the members of group "+group, remoting.ReqGetConsumerConnectionList, fields, nil)
 	if isCode(err, remoting.RespConsumerNotOnline, remoting.RespSystemError, remoting.RespSubscriptionGroupNotExist) {
-		return body.ConsumerConnection{}, nil
+		return c, "", nil
 	}
-	return c, err
+	if err != nil || len(ans.body) == 0 {
+		return c, "", err
+	}
+	if err := body.Decode(ans.body, &c); err != nil {
+		return c, "", fmt.Errorf("list the members of group %s: the answer of %s cannot be read: %w", group, b.Addr, err)
+	}
+	return c, ans.field("subscriptionConflict"), nil
 }
 
 func (a *Admin) consumeStats(ctx context.Context, b Broker, group, topic string) (body.ConsumeStats, error) {
@@ -172,6 +184,7 @@ type GroupView struct {
 	From          string              `json:"consume_from,omitempty"`
 	Members       []GroupMember       `json:"members"`
 	Subscriptions []GroupSubscription `json:"subscriptions"`
+	Conflicts     []string            `json:"subscription_conflicts,omitempty"` // sentences: members subscribe to different things
 	Queues        []GroupQueue        `json:"queues"`
 	Lag           int64               `json:"lag"`
 	LagSeconds    float64             `json:"lag_seconds"`
@@ -230,9 +243,12 @@ func groupConfig(b Broker, c body.SubscriptionGroupConfig) GroupConfig {
 
 // addGroup adds what one broker knows of the group.
 func (a *Admin) addGroup(ctx context.Context, v *GroupView, b Broker) error {
-	conns, err := a.connections(ctx, b, v.Name)
+	conns, conflict, err := a.members(ctx, b, v.Name)
 	if err != nil {
 		return err
+	}
+	if conflict != "" {
+		v.Conflicts = append(v.Conflicts, conflict)
 	}
 	v.Model, v.Type, v.From = cmp.Or(v.Model, string(conns.MessageModel)), cmp.Or(v.Type, string(conns.ConsumeType)), cmp.Or(v.From, string(conns.ConsumeFromWhere))
 	for _, c := range conns.ConnectionSet {

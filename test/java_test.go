@@ -34,7 +34,8 @@ var groups = []group{
 	{name: "delay", on: true, scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
 	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
 	{name: "filter", on: true, scenarios: []string{"sql"}},
-	{name: "consume", scenarios: []string{"retry", "dlq", "request", "reset"}, only5: []string{"pop"}},
+	{name: "request", on: true, scenarios: []string{"request"}},
+	{name: "consume", scenarios: []string{"retry", "dlq", "reset"}, only5: []string{"pop"}},
 }
 
 func TestMain(m *testing.M) {

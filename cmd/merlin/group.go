@@ -14,10 +14,10 @@ import (
 func (a *app) groupCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "group",
-		Short: "List and show consumer groups",
+		Short: "List, show and change consumer groups",
 		Example: `  merlin group list
   merlin group show billing`,
-	}, a.groupList(), a.groupShow())
+	}, a.groupList(), a.groupShow(), a.groupSet())
 }
 
 func (a *app) groupList() *cobra.Command {
@@ -86,6 +86,9 @@ func (a *app) groupView(w io.Writer, v *client.GroupView) {
 	}
 	fmt.Fprintf(w, "lag      %d messages, %s\n", v.Lag, span(v.LagSeconds))
 	fmt.Fprintf(w, "consumes %.1f messages a second\n\n", v.TPS)
+	for _, c := range v.Conflicts {
+		fmt.Fprintf(w, "WARNING  %s\n\n", c)
+	}
 	if len(v.Members) == 0 {
 		fmt.Fprintln(w, "no member is connected")
 	} else {

@@ -126,6 +126,7 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 		a.brokerCommand(),
 		a.topicCommand(),
 		a.groupCommand(),
+		a.offsetCommand(),
 		a.sendCommand(),
 		a.consumeCommand(),
 		a.queryCommand(),

@@ -38,6 +38,7 @@ var (
 	descCheckpoint      = describe("merlin_checkpoint_behind_bytes", "Bytes that a restart after a crash reads again.")
 	descSkipped         = describe("merlin_unreadable_entries_total", "Queue entries that led to no record.")
 	descHolds           = describe("merlin_parked_pulls", "Pulls that wait for a message; bounded by 100000.")
+	descConflicts       = describe("merlin_subscription_conflicts", "1 for a group whose members subscribe to different things now.", "group")
 	descWritable        = describe("merlin_writable", "1 while messages can be stored.")
 	descDiskFree        = describe("merlin_disk_free_bytes", "Free bytes of the disk with the commit log.")
 	descReserveTime     = describe("rocketmq_storage_message_reserve_time", "Milliseconds since the oldest message of the commit log was stored.")
@@ -140,6 +141,9 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	gauge(ch, descCheckpoint, float64(st.CheckpointBehind))
 	counter(ch, descSkipped, float64(st.Skipped))
 	gauge(ch, descHolds, float64(b.Holds()))
+	for group := range b.Clients().Conflicts() {
+		gauge(ch, descConflicts, 1, group)
+	}
 	transactionMetrics(ch, b.TransactionStats())
 	writable := 1.0
 	if b.TakesMessages() != nil {

@@ -9,6 +9,8 @@ import (
 // GET_CONSUMER_CONNECTION_LIST 203, GET_PRODUCER_CONNECTION_LIST 204,
 // GET_ALL_PRODUCER_INFO 328
 //
+//   - 203 has the field subscriptionConflict, a sentence, while the members of the
+//     group subscribe to different things.
 //   - 203 of a group without members is CONSUMER_NOT_ONLINE, 204 SYSTEM_ERROR.
 
 func connectionOf(c *broker.ClientInfo) body.Connection {
@@ -43,7 +45,11 @@ func (s *session) consumerConnections(r *remoting.Request) error {
 	for _, sub := range group.Subscriptions {
 		out.SubscriptionTable[sub.Topic] = subscriptionBody(sub)
 	}
-	return s.okBody(r, body.Encode(out))
+	w := s.conn.Reply(r, remoting.RespSuccess).Body(body.Encode(out))
+	if conflict := s.broker.Clients().Conflict(name); conflict != "" {
+		w.Str("subscriptionConflict", conflict)
+	}
+	return w.End()
 }
 
 func (s *session) producerConnections(r *remoting.Request) error {
