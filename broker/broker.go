@@ -74,6 +74,8 @@ type Broker struct {
 	delays     atomic.Pointer[schedule.Service] // set at the end of open
 	meters     meters
 	txn        *txn.Coordinator
+	// recovered is what the store found when it was opened.
+	recovered store.Recovery
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc
@@ -128,6 +130,13 @@ func stamp(s *Settings) []byte {
 }
 
 func (b *Broker) open(dir string, o Options) (err error) {
+	tell := o.Events.Store.Recovered
+	o.Events.Store.Recovered = func(r store.Recovery) {
+		b.recovered = r
+		if tell != nil {
+			tell(r)
+		}
+	}
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err
 	}
