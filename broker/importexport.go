@@ -256,7 +256,7 @@ func (im *importer) delays() error {
 	if err == nil && im.note(from) {
 		im.report.Delays = file.OffsetTable
 		if im.again {
-			schedule.ForgetProgress(im.db, &im.batch)
+			err = schedule.ForgetProgress(im.db, &im.batch)
 		}
 	}
 	return err
