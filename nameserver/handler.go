@@ -57,6 +57,8 @@ func (s *Server) handler(code int) func(*remoting.Request, Peer) (remoting.Respo
 		return s.queryDataVersion
 	case remoting.ReqBrokerHeartbeat:
 		return s.brokerHeartbeat
+	case remoting.ReqWhyTopic:
+		return s.whyTopic
 	case remoting.ReqGetBrokerMemberGroup:
 		return s.getMemberGroup
 	case remoting.ReqGetBrokerClusterInfo:

@@ -160,6 +160,7 @@ const (
 	ReqShowTransaction                      = 30202
 	ReqResolveTransaction                   = 30203
 	ReqCheckTransaction                     = 30204
+	ReqWhyTopic                             = 30301 // Merlin's own, to 30319; of the name server
 	ReqListDelayed                          = 30221 // Merlin's own, to 30239
 	ReqShowDelayed                          = 30222
 	ReqChangeDelayed                        = 30223
