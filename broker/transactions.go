@@ -224,7 +224,7 @@ func (l txnLog) Finals(topic string, queue int32, from message.Position, found m
 
 func (l txnLog) Place(topic string, off message.Offset) (message.Position, error) {
 	var row [1]store.Entry
-	if n, err := l.b.store.Entries(topic, 0, off, row[:]); err != nil || n == 0 {
+	if n, err := l.b.store.Entries(topic, 0, off, row[:]); err != nil || n == 0 || row[0].Filler() {
 		return message.NoPosition, errors.Join(err, store.ErrNotFound)
 	}
 	return row[0].Position, nil

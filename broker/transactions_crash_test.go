@@ -222,7 +222,8 @@ func checkTransactions(t *testing.T, b *Broker, c *txnCrash) {
 		case acked == txn.Commit && n == 0:
 			t.Errorf("%s: the half at %d was committed and is not delivered", c.when, h.Position)
 		case acked != txn.Unknown && pending[h.Offset]:
-			t.Errorf("%s: the half at %d has %v and is pending", c.when, h.Position, acked)
+			lo, hi := b.store.QueueMin(message.TopicOp, 0), b.store.QueueMax(message.TopicOp, 0)
+			t.Errorf("%s: the half at %d has %v and is pending; delivered %d, %d halves, marks %d to %d, log read from %d of %d, database %q", c.when, h.Position, acked, n, len(c.book.halves), lo, hi, b.recovered.From, b.recovered.End, c.kv)
 		case said == txn.Unknown && !pending[h.Offset]:
 			t.Errorf("%s: nobody ended the half at %d, and it is not pending", c.when, h.Position)
 		case said == txn.Commit && n == 0 && !pending[h.Offset]:

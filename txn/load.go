@@ -222,7 +222,7 @@ func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64) erro
 			continue // no record: retention took it, or it was damaged, which the store tells
 		}
 		v, err := c.log.Record(pos)
-		if err != nil || string(v.Topic()) != message.TopicHalf {
+		if err != nil || string(v.Topic()) != message.TopicHalf || v.QueueOffset() != off {
 			c.failed(fmt.Sprintf("the half %d cannot be read and is passed over", off), err)
 			continue
 		}
