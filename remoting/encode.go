@@ -152,7 +152,31 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
+// allPlain says whether no byte of s needs an escape, eight bytes at once: a
+// byte of (w-eachSpace)&^w has its high bit set where w has one below a space,
+// and likewise as in special for quotes and backslashes. Bytes past ASCII may
+// pass for such ones; then the long way decides.
+func allPlain(s []byte) bool {
+	for len(s) >= 8 {
+		w := binary.LittleEndian.Uint64(s)
+		q, e := w^('"'*eachOne), w^('\\'*eachOne)
+		if ((w-' '*eachOne)&^w|(q-eachOne)&^q|(e-eachOne)&^e)&eachHigh != 0 {
+			return false
+		}
+		s = s[8:]
+	}
+	for _, b := range s {
+		if !plain[b] {
+			return false
+		}
+	}
+	return true
+}
+
 func appendEscaped[T string | []byte](out []byte, s T) []byte {
+	if allPlain([]byte(s)) {
+		return append(out, s...)
+	}
 	from := 0
 	for i := 0; i < len(s); i++ {
 		b := s[i]

@@ -54,6 +54,7 @@ func newNetpollTransport(s *Server, ln net.Listener) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	netpollWorkers.join()
 	go func() {
 		t.err = t.loop.Serve(fl)
 		close(t.done)
@@ -62,6 +63,7 @@ func newNetpollTransport(s *Server, ln net.Listener) (transport, error) {
 	case <-fl.known:
 		return t, nil
 	case <-t.done:
+		netpollWorkers.leave()
 		return nil, t.err
 	}
 }
@@ -79,6 +81,7 @@ func (t *netpollTransport) shutdown(context.Context) error {
 	t.loop.Shutdown(ctx)
 	<-t.done
 	t.all.Wait()
+	netpollWorkers.leave()
 	t.ln.release()
 	return nil
 }
