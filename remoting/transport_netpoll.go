@@ -54,7 +54,10 @@ func newNetpollTransport(s *Server, ln net.Listener) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	netpollWorkers.join()
+	if err := netpollWorkers.join(); err != nil {
+		netpollWorkers.leave()
+		return nil, err
+	}
 	go func() {
 		t.err = t.loop.Serve(fl)
 		close(t.done)

@@ -18,12 +18,12 @@ import (
 // process, so the servers of a process share them; with the last server they
 // end.
 type workers struct {
-	once sync.Once // gives them to netpoll
+	once   sync.Once // gives them to netpoll
+	failed error     // what came of that; written in once alone
 
 	mu      sync.Mutex // guards what follows
 	servers int
 	resting []chan func() // each with one worker behind it
-	all     sync.WaitGroup
 }
 
 var netpollWorkers workers
@@ -32,14 +32,18 @@ var netpollWorkers workers
 const maxResting = 64
 
 // join is called for each server before its first connection, leave after its
-// last one.
-func (p *workers) join() {
+// last one, also if join fails.
+func (p *workers) join() error {
 	p.once.Do(func() {
-		netpoll.SetRunner(func(_ context.Context, f func()) { p.run(f) })
+		p.failed = netpoll.Configure(netpoll.Config{
+			Runner:      func(_ context.Context, f func()) { p.run(f) },
+			LoadBalance: -1, // leave it as it is
+		})
 	})
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.servers++
-	p.mu.Unlock()
+	return p.failed
 }
 
 func (p *workers) leave() {
