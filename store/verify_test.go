@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,14 +184,15 @@ func TestVerifyApacheFolders(t *testing.T) {
 }
 
 func TestForgetBeforeRaisesTheBeginningOfQueues(t *testing.T) {
-	clock := time.UnixMilli(1_700_000_000_000)
-	s, err := Open("data", Options{FS: vfs.NewMem(), SegmentSize: 1 << 20, QueueFileEntries: 8, IndexSlots: 10, IndexItems: 100, Now: func() time.Time { return clock }})
+	var clock atomic.Int64 // ms; the store's own goroutines read it too
+	clock.Store(1_700_000_000_000)
+	s, err := Open("data", Options{FS: vfs.NewMem(), SegmentSize: 1 << 20, QueueFileEntries: 8, IndexSlots: 10, IndexItems: 100, Now: func() time.Time { return time.UnixMilli(clock.Load()) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	for range 50 {
-		clock = clock.Add(time.Second)
+		clock.Add(1000)
 		if _, err := s.Put(&message.Message{Topic: "short", Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
@@ -198,13 +200,13 @@ func TestForgetBeforeRaisesTheBeginningOfQueues(t *testing.T) {
 	if err := s.WaitVisible(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := s.ForgetBefore("short", clock.Add(-10*time.Second).UnixMilli()); n != 39 || err != nil {
+	if n, err := s.ForgetBefore("short", clock.Load()-10_000); n != 39 || err != nil {
 		t.Errorf("%d messages went, %v; want 39", n, err)
 	}
 	if lo, hi := s.QueueMin("short", 0), s.QueueMax("short", 0); lo != 39 || hi != 50 {
 		t.Errorf("the queue goes from %d to %d, want 39 to 50", lo, hi)
 	}
-	if n, err := s.ForgetBefore("short", clock.Add(time.Second).UnixMilli()); n != 11 || err != nil {
+	if n, err := s.ForgetBefore("short", clock.Load()+1000); n != 11 || err != nil {
 		t.Errorf("%d messages went, %v; want the other 11", n, err)
 	}
 	if r, err := s.Put(&message.Message{Topic: "short", Body: []byte("x")}); err != nil || r.Offset != 50 {
