@@ -205,8 +205,8 @@ type world struct {
 	log    *memLog
 	db     *kv.DB
 	s      *Service
-	step   atomic.Int64 // of the wall clock against the bubble's
-	rules  Rules
+	step   atomic.Int64          // of the wall clock against the bubble's
+	rules  atomic.Pointer[Rules] // replaced as a whole
 	o      Options
 	n      int
 	warnMu sync.Mutex // guards warns while the service runs
@@ -218,12 +218,20 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, rules: Rules{Levels: levels, Timer: true, Longest: 10 * 365 * 24 * time.Hour}}
+	w := &world{t: t}
+	w.rules.Store(&Rules{Levels: levels, Timer: true, Longest: 10 * 365 * 24 * time.Hour})
 	w.log = newMemLog(w.now)
 	w.newDB()
-	w.o = Options{Log: w.log, Rules: func() Rules { return w.rules }, Now: w.now}
+	w.o = Options{Log: w.log, Rules: func() Rules { return *w.rules.Load() }, Now: w.now}
 	w.open()
 	return w
+}
+
+// change puts changed rules in force.
+func (w *world) change(f func(*Rules)) {
+	r := *w.rules.Load()
+	f(&r)
+	w.rules.Store(&r)
 }
 
 func (w *world) newDB() {
@@ -293,7 +301,7 @@ func (w *world) trySend(topic, body string, props ...string) (message.Position, 
 	for i := 0; i < len(props); i += 2 {
 		m.Properties = m.Properties.Append(props[i], props[i+1])
 	}
-	d, err := w.rules.Defer(&m, w.now())
+	d, err := w.rules.Load().Defer(&m, w.now())
 	if err != nil {
 		return 0, d, err
 	}

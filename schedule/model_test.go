@@ -110,7 +110,7 @@ func (m *model) send() {
 	} else {
 		level := 1 + m.r.IntN(4)
 		x.pos, _ = m.w.send("t", body, message.PropDelay, fmt.Sprint(level))
-		x.due = now + m.w.rules.Levels.Delay(level).Milliseconds()
+		x.due = now + m.w.rules.Load().Levels.Delay(level).Milliseconds()
 	}
 	m.note("send %s due %d at %d", body, x.due, x.pos)
 	m.list = append(m.list, x)

@@ -101,7 +101,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%q: %v, want a refusal", c, err)
 			}
 		}
-		w.rules.Timer = false
+		w.change(func(r *Rules) { r.Timer = false })
 		if _, _, err := w.trySend("t", "x", message.PropTimerDelayMs, "5"); err == nil {
 			t.Error("a timed message is taken although the timer is off")
 		}
@@ -195,7 +195,7 @@ func TestShorterLevelTableDeliversNothingEarly(t *testing.T) {
 		w.send("t", "old", message.PropDelay, "5") // a minute
 		w.send("t", "gone", message.PropDelay, "18")
 		w.s.Close()
-		w.rules.Levels, _ = ParseLevels("1s 2s 3s 4s 5s")
+		w.change(func(r *Rules) { r.Levels, _ = ParseLevels("1s 2s 3s 4s 5s") })
 		w.open()
 		after(time.Second)
 		w.send("t", "new", message.PropDelay, "5")
