@@ -35,7 +35,8 @@ var groups = []group{
 	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
 	{name: "filter", on: true, scenarios: []string{"sql"}},
 	{name: "request", on: true, scenarios: []string{"request"}},
-	{name: "consume", scenarios: []string{"retry", "dlq", "reset"}, only5: []string{"pop"}},
+	{name: "consume", on: true, scenarios: []string{"retry", "dlq", "reset"}},
+	{name: "pop", only5: []string{"pop"}},
 }
 
 func TestMain(m *testing.M) {
