@@ -307,7 +307,9 @@ func resuming(w *world) {
 		var in inbox
 		c := w.consume("resumeread", topic, "*", in.take)
 		w.eventually("the round's messages", func() bool { return len(in.bodies()) >= 20 })
-		time.Sleep(time.Second) // long enough for an old message to show itself
+		// Long enough for an old message to show itself, and for the client to
+		// commit: what it sends as it shuts down nobody acknowledges.
+		time.Sleep(7 * time.Second)
 		if err := c.Shutdown(); err != nil {
 			w.t.Fatal(err)
 		}
