@@ -48,6 +48,42 @@ func Parse(b []byte) (View, error) {
 	return v, nil
 }
 
+// Split takes a whole record apart as far as a filter needs it: the topic and
+// the properties, in one go. It is false where Parse would fail, or would find a
+// record of another length.
+func Split(b []byte) (topic []byte, p Properties, ok bool) {
+	if len(b) < minRecordSize || int(int32(binary.BigEndian.Uint32(b))) != len(b) {
+		return nil, nil, false
+	}
+	v, lenSize := View(b), 1
+	switch v.u32(placeMagic) {
+	case MagicV1:
+	case MagicV2:
+		lenSize = 2
+	default:
+		return nil, nil, false
+	}
+	at := v.bodyPlace()
+	if at+4 > len(b) {
+		return nil, nil, false
+	}
+	n := int(int32(v.u32(at)))
+	if n < 0 || n > len(b)-at-4-lenSize {
+		return nil, nil, false
+	}
+	at += 4 + n
+	if n = v.topicLen(at); n < 0 || n > len(b)-at-lenSize-2 {
+		return nil, nil, false
+	}
+	at += lenSize
+	topic = b[at : at+n : at+n]
+	at += n
+	if n = int(int16(binary.BigEndian.Uint16(b[at:]))); n < 0 || at+2+n != len(b) {
+		return nil, nil, false
+	}
+	return topic, Properties(b[at+2 : len(b) : len(b)]), true
+}
+
 func (v View) layoutFits() bool {
 	at := v.bodyPlace()
 	if at+4 > len(v) {
@@ -146,6 +182,12 @@ func (v View) StoreHost() netip.AddrPort { return hostAt(v[v.storeHostPlace():],
 
 // ReconsumeTimes returns how often the message was given back.
 func (v View) ReconsumeTimes() int32 { return int32(v.u32(v.reconsumePlace())) }
+
+// SetReconsumeTimes changes how often the message was consumed before, in
+// place: the View must be of a copy. No checksum covers it.
+func (v View) SetReconsumeTimes(n int32) {
+	binary.BigEndian.PutUint32(v[v.reconsumePlace():], uint32(n))
+}
 
 // PreparedPosition returns the position of the transaction's half message.
 func (v View) PreparedPosition() Position { return Position(v.u64(v.reconsumePlace() + 4)) }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
@@ -53,6 +54,7 @@ type Config struct {
 	values map[string]string                    // effective values that differ from the default, by current name
 	given  map[string]string                    // where a setting came from
 	subs   map[string][]func(key, value string) // by key
+	asked  map[string]bool                      // for what getters were asked
 }
 
 // Errors of Update.
@@ -89,7 +91,7 @@ func Load(role Role, file string, sets []string) (*Config, []Line, error) {
 
 // New returns a configuration in which nothing is given.
 func New(role Role) *Config {
-	return &Config{role: role, keys: bareKeys(role), values: map[string]string{}, given: map[string]string{}, subs: map[string][]func(string, string){}}
+	return &Config{role: role, keys: bareKeys(role), values: map[string]string{}, given: map[string]string{}, subs: map[string][]func(string, string){}, asked: map[string]bool{}}
 }
 
 // setting is one given key with its place.
@@ -124,6 +126,11 @@ func (c *Config) take(all []setting) ([]Line, error) {
 		lines[i].Verdict, lines[i].Text, lines[i].Warn = c.verdict(k, s, value, last[name] == i, all[last[name]])
 		if k.Used && err == nil && last[name] == i {
 			c.values[name], c.given[name] = value, s.source
+		}
+	}
+	for i := range lines {
+		if lines[i].Key == "storePathCommitLog" && lines[i].Value != "" {
+			lines[i].Warn = filepath.Clean(lines[i].Value) != filepath.Join(c.text("storePathRootDir"), "commitlog")
 		}
 	}
 	if err := c.check(); err != nil {
@@ -196,6 +203,30 @@ func (c *Config) Key(name string) (Key, bool) {
 // Text returns a setting as text. Like all getters it panics for a name that is no setting that Merlin uses, which no
 // input can bring about.
 func (c *Config) Text(key string) string {
+	text := c.text(key)
+	c.mu.Lock()
+	c.asked[key] = true
+	c.mu.Unlock()
+	return text
+}
+
+// Unread lists what would be said to be used and is not: the settings that no getter was asked for yet, and of those
+// that can change while the program runs those that nobody subscribes to. It is for tests.
+func (c *Config) Unread() []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var names []string
+	for name, k := range c.keys {
+		if k.Used && (!c.asked[name] || k.Hot && len(c.subs[name]) == 0) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// text is Text for what is not using the setting.
+func (c *Config) text(key string) string {
 	k, ok := c.keys[key]
 	if !ok || !k.Used {
 		panic("config: " + key + " is no setting that is used")
@@ -242,7 +273,7 @@ func (c *Config) String() string {
 	sort.Strings(names)
 	var b strings.Builder
 	for _, n := range names {
-		b.WriteString(n + "=" + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(c.Text(n)) + "\n")
+		b.WriteString(n + "=" + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(c.text(n)) + "\n")
 	}
 	return b.String()
 }
@@ -285,7 +316,7 @@ func (c *Config) Update(key, value string) error {
 		return fmt.Errorf("%w that would be used: %s is ignored: %s", ErrUnknown, key, k.explained().Note)
 	case !k.Hot:
 		parsed, err := k.parse(value)
-		if err == nil && parsed == c.Text(name) {
+		if err == nil && parsed == c.text(name) {
 			return nil // tools send back what they were given
 		}
 		return fmt.Errorf("%w: write %s into the configuration file and restart", ErrRestart, key)

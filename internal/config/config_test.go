@@ -329,3 +329,27 @@ func FuzzParseFile(f *testing.F) {
 		_, _ = New(Broker).take(all)
 	})
 }
+
+// TestCommitLogFolder: storePathCommitLog says no more than where the log is
+// anyway, or else warns.
+func TestCommitLogFolder(t *testing.T) {
+	for _, c := range []struct {
+		sets []string
+		warn bool
+	}{
+		{[]string{"storePathCommitLog=/d/store/commitlog", "storePathRootDir=/d/store"}, false},
+		{[]string{"storePathRootDir=/d/store/", "storePathCommitLog=/d/store/commitlog/"}, false},
+		{[]string{"storePathRootDir=/d/store", "storePathCommitLog=/fast/commitlog"}, true},
+		{[]string{"storePathCommitLog=/fast/commitlog"}, true},
+	} {
+		_, lines, err := Load(Broker, "", c.sets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lines {
+			if l.Key == "storePathCommitLog" && (l.Verdict != Ignored || l.Warn != c.warn || !strings.Contains(l.Text, "link")) {
+				t.Errorf("%v: %s, warning %v, want %v", c.sets, l, l.Warn, c.warn)
+			}
+		}
+	}
+}

@@ -118,6 +118,7 @@ type group struct {
 
 // groups are tried in order.
 var groups = []group{
+	{"the commit log is the folder commitlog in storePathRootDir; to have it elsewhere, move that folder while the broker is stopped and put a link in its place", true, "^storePathCommitLog"},
 	{"access control is not available yet: everybody who reaches the port may do everything", true,
 		"^aclEnable ^authenticationEnabled ^authorizationEnabled ^initAuthenticationUser ^innerClient ^migrateAuth"},
 	{"access control is not available yet", false, "^auth ^acl^Cache ^userCache ^stateful ^aclCache"},
@@ -131,7 +132,7 @@ var groups = []group{
 	{"metrics are always on, at /metrics of httpListen", false, "^metric Metrics Metric MetricsExporter"},
 	{"cold reads go through a bounded pool of their own", false, "cold Cold ReadAhead readAhead ColdRead"},
 	{"segments are read and written in a way that needs none of this", false,
-		"^transientStore InStorePool ReentrantLock ^warmMap WarmMap SwapMap SwapedMap ^mappedFileSwap ^transferMsgByHeap ^flushLeast LeastPages ThoroughInterval ^writeWithoutMmap ^topicQueueLock ^useABS ^spinLock ^accessMessageInMemory ^sharedByteBuffer ^commitInterval ^wakeCommit ^wakeFlush ^flushCommitLogTimed ^putConsumeQueueDataByFile ^debugLock ^destroyMap ^redelete DeleteFilesNum ^deleteFileBatch ^deleteCommitLogFilesInterval ^deleteConsumeQueueFilesInterval ^dispatchCq ^enableAsyncReput ^recheckReput ^dispatchFromSender ^enableBuildConsumeQueueConcurrently ^batchDispatch ^travelCq ^correctLogic ^readUnCommitted ^maxBatchDelete ^cleanResource ^enableRunningFlags ^putMsgIndexHightWater ^maxConsumeQueueScan ^sampleC ^sampleS ^commitLogForce ^diskFallRecorded ^messageIndexSafe ^putMessageTimeout ^logicalDisk ^isBatch ^writeBuffer ^disappearTime ^enableAccelerated"},
+		"^transientStore InStorePool ReentrantLock ^warmMap WarmMap SwapMap SwapedMap ^mappedFileSwap ^transferMsgByHeap ^accessMessageInMemoryHot ^flushLeast LeastPages ThoroughInterval ^writeWithoutMmap ^topicQueueLock ^useABS ^spinLock ^sharedByteBuffer ^commitInterval ^wakeCommit ^wakeFlush ^flushCommitLogTimed ^putConsumeQueueDataByFile ^debugLock ^destroyMap ^redelete DeleteFilesNum ^deleteFileBatch ^deleteCommitLogFilesInterval ^deleteConsumeQueueFilesInterval ^dispatchCq ^enableAsyncReput ^recheckReput ^dispatchFromSender ^enableBuildConsumeQueueConcurrently ^batchDispatch ^travelCq ^correctLogic ^readUnCommitted ^maxBatchDelete ^cleanResource ^enableRunningFlags ^putMsgIndexHightWater ^maxConsumeQueueScan ^sampleC ^sampleS ^commitLogForce ^diskFallRecorded ^messageIndexSafe ^putMessageTimeout ^logicalDisk ^isBatch ^writeBuffer ^disappearTime ^enableAccelerated"},
 	{"recovery checks every record from the last checkpoint on, always", false, "Recover recover ^checkCRC ^maxRecovery PropCRC ^enableLogConsumeQueue"},
 	{"the timer is an ordered index with millisecond precision, not a wheel", false, "^timer Timer"},
 	{"pop state is kept in a durable table of its own", false, "^pop Pop pop Ck Ack ^revive InitPop ^retrieveMessageFromPop ^enableSkipLong RetryTopicV2 ^useSeparateRetry CKRe"},

@@ -16,7 +16,7 @@ func Unmarshal(data []byte, v any) error {
 	if p.Kind() != reflect.Pointer || p.IsNil() {
 		return &Error{Text: "decoding needs a pointer to write to"}
 	}
-	d := decoder{scanner: scanner{data: data}, types: layouts{}, budget: 16*len(data) + 1<<16}
+	d := decoder{scanner: scanner{data: data}, budget: 16*len(data) + 1<<16}
 	if err := d.value(p.Elem(), 0); err != nil {
 		return err
 	}
@@ -28,7 +28,6 @@ func Unmarshal(data []byte, v any) error {
 
 type decoder struct {
 	scanner
-	types  layouts
 	budget int // bytes of elements that may still be allocated
 }
 
@@ -213,6 +212,7 @@ func (d *decoder) object(v reflect.Value, depth int) error {
 		}
 	}
 	more, err := d.open('{', '}')
+	layout := layoutOf(v.Type())
 	for more && err == nil {
 		if c := d.peek(); c == '{' || c == '[' {
 			return d.fail("expected a member's name, found " + d.found())
@@ -224,7 +224,7 @@ func (d *decoder) object(v reflect.Value, depth int) error {
 		if err = d.expect(':'); err != nil {
 			return within(name, err)
 		}
-		m, known := d.types.of(v.Type()).find(name)
+		m, known := layout.find(name)
 		if known {
 			err = d.value(v.FieldByIndex(m.index), depth+1)
 		} else {
@@ -298,7 +298,7 @@ func (d *decoder) key(v reflect.Value, depth int) error {
 		if err != nil {
 			return err
 		}
-		inner := decoder{scanner: scanner{data: []byte(text)}, types: d.types, budget: d.budget}
+		inner := decoder{scanner: scanner{data: []byte(text)}, budget: d.budget}
 		if err := inner.object(v, depth+1); err != nil {
 			return &Error{Offset: start, Text: "a key is no object: " + strconv.Quote(clip(text))}
 		}

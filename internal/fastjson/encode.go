@@ -16,7 +16,7 @@ func Marshal(v any, s Style) ([]byte, error) { return Append(nil, v, s) }
 
 // Append appends v as JSON to dst.
 func Append(dst []byte, v any, s Style) ([]byte, error) {
-	e := encoder{out: dst, style: s, types: layouts{}}
+	e := encoder{out: dst, style: s}
 	if err := e.value(reflect.ValueOf(v), 0); err != nil {
 		return dst, err
 	}
@@ -26,7 +26,6 @@ func Append(dst []byte, v any, s Style) ([]byte, error) {
 type encoder struct {
 	out   []byte
 	style Style
-	types layouts
 }
 
 var rawType = reflect.TypeFor[Raw]()
@@ -96,7 +95,7 @@ func (e *encoder) list(v reflect.Value, depth int) error {
 func (e *encoder) object(v reflect.Value, depth int) error {
 	e.out = append(e.out, '{')
 	first := true
-	for _, m := range e.types.of(v.Type()).members {
+	for _, m := range layoutOf(v.Type()).members {
 		f := v.FieldByIndex(m.index)
 		if (f.Kind() == reflect.Pointer || f.Kind() == reflect.Interface) && f.IsNil() || m.omitEmpty && empty(f) {
 			continue
@@ -146,7 +145,7 @@ func (e *encoder) table(v reflect.Value, depth int) error {
 				n.key = `"` + n.key + `"`
 			}
 		case kind == reflect.Struct:
-			k := encoder{style: e.style, types: e.types}
+			k := encoder{style: e.style}
 			if err := k.value(it.Key(), depth+1); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // member is one field of a struct as JSON sees it.
@@ -20,12 +21,13 @@ type layout struct {
 	folded  map[string]int // the same by fold(name), aliases included
 }
 
-// layouts remembers the types met in one call; a call sees few types and many values.
-type layouts map[reflect.Type]*layout
+// layouts has the types that were met: as many as the program has, so it needs
+// no bound. What is in it does not change.
+var layouts sync.Map // reflect.Type to *layout
 
-func (l layouts) of(t reflect.Type) *layout {
-	if y := l[t]; y != nil {
-		return y
+func layoutOf(t reflect.Type) *layout {
+	if y, ok := layouts.Load(t); ok {
+		return y.(*layout)
 	}
 	y := &layout{exact: map[string]int{}, folded: map[string]int{}}
 	aliases := map[string]string{}
@@ -40,7 +42,7 @@ func (l layouts) of(t reflect.Type) *layout {
 			y.folded[fold(alias)] = y.exact[name]
 		}
 	}
-	l[t] = y
+	layouts.Store(t, y)
 	return y
 }
 

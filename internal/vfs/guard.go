@@ -18,7 +18,7 @@ func Guard(fn func() error) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = faultOf(r)
+			err = FaultOf(r)
 		}
 	}()
 	return fn()
@@ -30,16 +30,16 @@ func Copy(dst, src []byte) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			err = faultOf(r)
+			err = FaultOf(r)
 		}
 	}()
 	copy(dst, src)
 	return nil
 }
 
-// faultOf turns a recovered memory fault into an error and lets every other
+// FaultOf turns a recovered memory fault into an error and lets every other
 // panic go on. Only faults carry an address.
-func faultOf(r any) error {
+func FaultOf(r any) error {
 	if f, ok := r.(interface {
 		runtime.Error
 		Addr() uintptr

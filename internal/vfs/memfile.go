@@ -151,6 +151,9 @@ type memMapping struct {
 
 func (p *memMapping) Bytes() []byte { return p.data }
 
+// Resident implements Residency.
+func (p *memMapping) Resident(off, n int64) bool { return true }
+
 func (p *memMapping) Sync() error {
 	p.f.m.mu.Lock()
 	defer p.f.m.mu.Unlock()

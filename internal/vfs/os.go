@@ -14,11 +14,7 @@ var OS FS = osFS{}
 type osFS struct{}
 
 func (osFS) Open(name string, writable bool) (File, error) {
-	flag := os.O_RDONLY
-	if writable {
-		flag = os.O_RDWR
-	}
-	return wrapFile(os.OpenFile(name, flag, 0))
+	return wrapFile(openExisting(name, writable))
 }
 
 func (osFS) Create(name string) (File, error) {

@@ -4,6 +4,13 @@ package vfs
 
 import "os"
 
+func openExisting(name string, writable bool) (*os.File, error) {
+	if writable {
+		return os.OpenFile(name, os.O_RDWR, 0)
+	}
+	return os.Open(name)
+}
+
 func syncData(f *os.File) error { return f.Sync() }
 
 func allocate(f *os.File, off, size int64) error { return extendTo(f, off+size) }

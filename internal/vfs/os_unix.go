@@ -57,8 +57,9 @@ func usage(dir string) (total, free int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
+	// What is kept for root is neither used nor free, as df has it.
 	block := int64(st.Bsize)
-	return int64(st.Blocks) * block, int64(st.Bavail) * block, nil
+	return int64(st.Blocks-st.Bfree+st.Bavail) * block, int64(st.Bavail) * block, nil
 }
 
 type unixMapping struct {

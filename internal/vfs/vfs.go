@@ -68,6 +68,14 @@ type Mapping interface {
 	Close() error
 }
 
+// Residency is implemented by mappings that know what of them is in memory. Use
+// Resident to get at it.
+type Residency interface {
+	// Resident tells whether all of n bytes from off on were in memory a moment
+	// ago, so that reading them waits for no disk.
+	Resident(off, n int64) bool
+}
+
 // Extents is implemented by files that know where they are holes. Use NextData
 // to get at it.
 type Extents interface {
@@ -92,6 +100,12 @@ func OpenSyncer(fsys FS, dir string) (Syncer, error) {
 		return s.OpenSyncer(dir)
 	}
 	return nil, nil
+}
+
+// Resident asks m as Residency does; a mapping that cannot tell says no.
+func Resident(m Mapping, off, n int64) bool {
+	r, ok := m.(Residency)
+	return ok && r.Resident(off, n)
 }
 
 // NextData asks f for its next data as Extents does; a file that cannot tell

@@ -464,3 +464,30 @@ func BenchmarkCopy1200(b *testing.B) {
 		}
 	}
 }
+
+// What was just written is in memory; what no mapping covers is not.
+func TestResident(t *testing.T) {
+	f, err := OS.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data := make([]byte, 64<<10)
+	if _, err := f.WriteAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	m, err := f.Map(int64(len(data)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, ok := m.(Residency); !ok {
+		t.Skip("mappings cannot tell here")
+	}
+	if !Resident(m, 100, 50_000) || !Resident(m, 0, 0) {
+		t.Error("what was just written is said not to be in memory")
+	}
+	if Resident(m, 60_000, 10_000) || Resident(m, -1, 5) {
+		t.Error("what lies outside is said to be in memory")
+	}
+}
