@@ -11,6 +11,6 @@
 // queues. One Log per folder at a time: the caller holds the folder's lock.
 //
 // Two goroutines belong to a Log, the flusher and the one that makes room
-// ahead; both end with Close. All methods are safe for concurrent use, Recover
+// ahead; both end with Close. A third reads ahead during Recover. All methods are safe for concurrent use, Recover
 // and Close once each.
 package commitlog

@@ -62,7 +62,8 @@ type Options struct {
 	// MaxRecord is the largest record that is taken or believed, default 64 MiB.
 	MaxRecord int
 	// HotWindow is how many bytes behind the end are read through a mapping,
-	// default 256 MiB. MaxMappings bounds how many segments are mapped, default 4.
+	// default 256 MiB; what lies further back is read through one while it is in
+	// memory. MaxMappings bounds how many segments are mapped, default 8.
 	HotWindow   int64
 	MaxMappings int
 	// ColdReads is how many preads may run at once, default 16.
@@ -121,7 +122,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.AllocateAhead, 64<<20)
 	setDefault(&o.MaxRecord, 64<<20)
 	setDefault(&o.HotWindow, 256<<20)
-	setDefault(&o.MaxMappings, 4)
+	setDefault(&o.MaxMappings, 8)
 	setDefault(&o.ColdReads, 16)
 	switch {
 	case o.SegmentSize < minSegmentSize || o.SegmentSize > maxSegmentSize:

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	}
 	began := l.o.Now()
 	segs := *l.segs.Load()
-	sc := scanner{segs: segs, size: l.o.SegmentSize, maxRecord: l.o.MaxRecord, each: each, damaged: l.damaged, progress: l.o.Events.Recovering}
+	sc := scanner{segs: segs, size: l.o.SegmentSize, maxRecord: l.o.MaxRecord, each: each, damaged: l.damaged, progress: l.o.Events.Recovering, zeroAt: -1}
 	if s.Exact {
 		sc.exact, sc.lastTime = true, s.LastTime
 	}
@@ -56,7 +57,7 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	if s.Clean {
 		sc.reportTail()
 	}
-	cut, err := l.cutLocked(sc.end)
+	cut, err := l.cutLocked(sc.end, sc.zeroAt)
 	if err != nil {
 		return err
 	}
@@ -90,8 +91,9 @@ func (l *Log) damaged(file string, from, to message.Position, err error) {
 // cutLocked makes everything from end on zeros, keeps or creates the segment
 // that end is in, removes those behind it, and makes all of that durable. What
 // the scan believed must be durable too before it is called safe: after a kill
-// it may stand in the kernel's memory alone.
-func (l *Log) cutLocked(end int64) (cut int64, err error) {
+// it may stand in the kernel's memory alone. From zeroAt to the end of its
+// segment there are zeros already, where it is not negative.
+func (l *Log) cutLocked(end, zeroAt int64) (cut int64, err error) {
 	var keep []*segment
 	for _, s := range *l.segs.Load() {
 		switch {
@@ -112,7 +114,7 @@ func (l *Log) cutLocked(end int64) (cut int64, err error) {
 			cut += n
 			continue
 		}
-		n, err := l.zeroTail(s, end-s.base)
+		n, err := l.zeroTail(s, end-s.base, zeroAt >= s.base && zeroAt <= end)
 		if err != nil {
 			return cut, err
 		}
@@ -166,12 +168,15 @@ func (l *Log) syncRecovered(segs []*segment) error {
 
 // zeroTail makes the segment's bytes from off on zero and gives the file its
 // full length. It returns how many bytes, from the first to the last that was
-// not zero, it wrote.
-func (l *Log) zeroTail(s *segment, off int64) (cut int64, err error) {
+// not zero, it wrote; with zero, the caller knows that there are none.
+func (l *Log) zeroTail(s *segment, off int64, zero bool) (cut int64, err error) {
 	if err := s.grow(); err != nil {
 		return 0, err
 	}
 	s.allocated.Store(off &^ 4095)
+	if zero {
+		return 0, nil
+	}
 	f, err := s.open()
 	if err != nil {
 		return 0, err
@@ -207,10 +212,28 @@ func nonZero(s *segment) (n int64, err error) {
 	return n, err
 }
 
+// zeroFrom tells whether the rest of the segment is zeros, as it is behind the
+// end of a log that was not torn. It stops at the first byte that is not.
+func (s *scanner) zeroFrom(seg *segment, off, usable int64) (bool, error) {
+	f, err := seg.open()
+	if err != nil {
+		return false, err
+	}
+	err = eachNonZero(f, off, usable, func(int64, int64) error { return errNoRecord })
+	if err == nil {
+		s.zeroAt = seg.base + off
+		return true, nil
+	}
+	if err == errNoRecord {
+		return false, nil
+	}
+	return false, fmt.Errorf("commitlog: look for data in %s: %w", seg.name, err)
+}
+
 // eachNonZero calls fn for stretches of [off, end) that hold all bytes in it
-// that are not zero. Holes are not read.
+// that are not zero. Holes are not read. The file reaches to end.
 func eachNonZero(f vfs.File, off, end int64, fn func(from, to int64) error) error {
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, min(max(end-off, 0), 256<<10))
 	for off < end {
 		data, hole, err := vfs.NextData(f, off)
 		if err != nil {
@@ -239,6 +262,9 @@ func eachNonZero(f vfs.File, off, end int64, fn func(from, to int64) error) erro
 
 // span01 returns the range from the first byte that is not zero to the last.
 func span01(b []byte) (first, last int) {
+	for first+len(zeroPage) <= len(b) && bytes.Equal(b[first:first+len(zeroPage)], zeroPage[:]) {
+		first += len(zeroPage)
+	}
 	for first+8 <= len(b) && binary.NativeEndian.Uint64(b[first:]) == 0 {
 		first += 8
 	}

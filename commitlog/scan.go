@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/merlinmq/merlin/internal/vfs"
@@ -41,14 +40,14 @@ type scanner struct {
 	progress  func(pos, end message.Position) // may be nil
 	exact     bool                            // run begins at its very place
 
-	buf      []byte // bytes of the segment that is scanned
-	bufAt    int64  // where they start in it
+	chunks   chunks
 	pending  []damage
 	end      int64 // behind the last good record or filler
 	lastTime int64 // store time of the last good record
 	records  int64
 	ranges   int   // damaged ranges with something good behind them
 	budget   int64 // bytes that may still be checked in vain while looking ahead
+	zeroAt   int64 // from there to the end of its segment all was found to be zeros, -1 nowhere
 }
 
 // damage is a range that may be the torn tail, or be followed by good records.
@@ -168,7 +167,7 @@ func (s *scanner) segment(i int, start int64) error {
 	if err != nil {
 		return err
 	}
-	s.buf, s.bufAt = s.buf[:0], 0
+	defer s.chunks.forget()
 	s.budget = 4*s.size + 64<<20
 	told := start
 	for off := start; seg.size-off >= message.BlankSize; {
@@ -192,7 +191,11 @@ func (s *scanner) segment(i int, start int64) error {
 			off += int64(len(v))
 			continue
 		}
-		next, stale, err := s.resync(i, off+1, usable)
+		next, stale := seg.size, false
+		zero, err := s.zeroFrom(seg, off, usable)
+		if err == nil && !zero {
+			next, stale, err = s.resync(i, off+1, usable)
+		}
 		if err != nil {
 			return err
 		}
@@ -235,7 +238,7 @@ func (s *scanner) recordAt(seg *segment, off, usable int64) (v message.View, bad
 	if usable-off < message.BlankSize {
 		return nil, errShortFile, nil
 	}
-	b, err := s.bytes(seg, off, message.BlankSize, usable)
+	b, err := s.chunks.bytes(seg, off, message.BlankSize, usable)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -255,37 +258,11 @@ func (s *scanner) recordAt(seg *segment, off, usable int64) (v message.View, bad
 	case int64(size) > usable-off:
 		return nil, errShortFile, nil
 	}
-	if b, err = s.bytes(seg, off, size, usable); err != nil {
+	if b, err = s.chunks.bytes(seg, off, size, usable); err != nil {
 		return nil, nil, err
 	}
 	v, bad = checkRecord(b[:size], seg.base+off)
 	return v, bad, nil
-}
-
-// bytes returns at least n bytes of the segment from off on, reading in large
-// pieces. The caller has checked that they are there.
-func (s *scanner) bytes(seg *segment, off int64, n int, usable int64) ([]byte, error) {
-	if off >= s.bufAt && off+int64(n) <= s.bufAt+int64(len(s.buf)) {
-		return s.buf[off-s.bufAt:], nil
-	}
-	want := int(min(max(int64(n), scanChunk), usable-off))
-	if cap(s.buf) < want {
-		s.buf = make([]byte, want)
-	}
-	s.buf = s.buf[:want]
-	s.bufAt = off
-	f, err := seg.open()
-	if err != nil {
-		return nil, err
-	}
-	if got, err := f.ReadAt(s.buf, off); got < want {
-		s.buf = s.buf[:0]
-		if err == nil || errors.Is(err, io.EOF) {
-			err = &CorruptError{File: seg.name, Offset: off + int64(got), Err: errShortFile}
-		}
-		return nil, fmt.Errorf("commitlog: read %s at %d: %w", seg.name, off, err)
-	}
-	return s.buf, nil
 }
 
 var magicPrefix = []byte{byte(message.MagicV1 >> 24), byte(message.MagicV1 >> 16 & 0xFF), byte(message.MagicV1 >> 8 & 0xFF)}
@@ -326,7 +303,6 @@ func (s *scanner) resync(i int, off, usable int64) (next int64, stale bool, err 
 				} else if !later {
 					stale, bad = true, errStale
 				}
-				s.bufAt, s.buf = 0, s.buf[:0]
 			}
 			if bad == nil {
 				return at, false, nil
@@ -344,7 +320,7 @@ func (s *scanner) nextMagic(seg *segment, off, usable int64) (int64, error) {
 	const head = 36 // up to and with the record's own position
 	stop := min(off+scanChunk/2, usable-head+1)
 	for off < stop {
-		b, err := s.bytes(seg, off, int(min(stop-off+head-1, usable-off)), usable)
+		b, err := s.chunks.bytes(seg, off, int(min(stop-off+head-1, usable-off)), usable)
 		if err != nil {
 			return 0, err
 		}
@@ -373,13 +349,10 @@ func (s *scanner) laterRecord(i int) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		s.buf = s.buf[:0]
 		_, bad, err := s.recordAt(seg, 0, usable)
 		if err != nil || bad == nil {
-			s.buf = s.buf[:0]
 			return err == nil, err
 		}
 	}
-	s.buf = s.buf[:0]
 	return false, nil
 }

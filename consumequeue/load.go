@@ -78,6 +78,11 @@ func (q *Queue) load() error {
 	}
 	per := int64(q.t.o.FileEntries)
 	start := q.first * per
+	if q.end == q.first+1 {
+		if short, err := q.loadShort(start); short || err != nil {
+			return err
+		}
+	}
 	end := start
 	for n := q.end - 1; n >= q.first && end == start; n-- {
 		rows, err := q.rowsOf(n)
@@ -107,6 +112,41 @@ func (q *Queue) load() error {
 	return err
 }
 
+// loadShort does what load does for a queue of which one read shows all, as it
+// does for most where there are many, and reports whether it was one.
+func (q *Queue) loadShort(start int64) (bool, error) {
+	var rows [chunk]Entry
+	got, err := q.readFiles(start, rows[:])
+	if err != nil {
+		return false, err
+	}
+	n := 0
+	for n < got && rows[n].used() {
+		n++
+	}
+	if n == got {
+		return false, nil // there may be more
+	}
+	low, tail := 0, n-1
+	for low < n && rows[low].Filler() {
+		low++
+	}
+	for tail >= low && rows[tail].Filler() {
+		tail--
+	}
+	end := start + int64(n)
+	q.base, q.written = end, end
+	q.max.Store(end)
+	q.min.Store(start + int64(low))
+	if tail >= low {
+		q.lastPos, q.lastSize = rows[tail].Position, rows[tail].Size
+		q.minPos = rows[low].Position
+	}
+	q.filled = tail >= low && tail < n-1
+	q.started = true
+	return true, nil
+}
+
 // listFiles fills in first and end, and brings files that a crash left short to
 // their full length.
 func (q *Queue) listFiles() error {
@@ -115,7 +155,7 @@ func (q *Queue) listFiles() error {
 		return fmt.Errorf("consumequeue: list the files of topic %q queue %d: %w", q.topic.name, q.id, err)
 	}
 	var last fs.DirEntry
-	for _, e := range list {
+	for i, e := range list {
 		place, err := strconv.ParseInt(e.Name(), 10, 64)
 		if len(e.Name()) != 20 || err != nil || place < 0 || e.IsDir() {
 			continue
@@ -136,25 +176,43 @@ func (q *Queue) listFiles() error {
 			q.first = n
 		}
 		q.end = n + 1
-		info, err := e.Info()
+		have, err := q.sizeOf(e, n, i == len(list)-1)
 		if err != nil {
 			return fmt.Errorf("consumequeue: look at %s: %w", name, err)
 		}
-		if info.Size() > size {
-			return &DamageError{File: name, Err: fmt.Errorf("has %d bytes where a queue file has %d; set mappedFileSizeConsumeQueue to what the folder was written with", info.Size(), size)}
+		if have > size {
+			return &DamageError{File: name, Err: fmt.Errorf("has %d bytes where a queue file has %d; set mappedFileSizeConsumeQueue to what the folder was written with", have, size)}
 		}
 		if last != nil {
 			q.t.o.Damaged(&DamageError{File: filepath.Join(q.dir(), last.Name()), Err: errors.New("was too short; what it lacks reads as missing")})
 			last = nil
 		}
-		if info.Size() < size {
+		if have < size {
 			last = e
-			if err := q.lengthen(n, info.Size()); err != nil {
+			if err := q.lengthen(n, have); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// sizeOf returns the length of the n-th file. The last one is opened for that:
+// its end is read next.
+func (q *Queue) sizeOf(e fs.DirEntry, n int64, last bool) (int64, error) {
+	if last {
+		f, err := q.openFile(n)
+		if err != nil {
+			return 0, err
+		}
+		defer q.t.files.release(f)
+		return f.Size()
+	}
+	info, err := e.Info()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 func (q *Queue) lengthen(n, size int64) error {

@@ -239,7 +239,26 @@ func (q *Queue) DropBefore(pos message.Position) error {
 	q.minPos = minPos
 	q.mu.Unlock()
 	per := int64(q.t.o.FileEntries)
-	for n := min(keep/per, q.end-1); q.first < n; {
+	n := min(keep/per, q.end-1)
+	if q.first >= n {
+		return nil
+	}
+	// What stays must outlive a power cut: it says where the queue begins.
+	if q.unsynced >= 0 || q.newName {
+		q.ioMu.Unlock()
+		err := q.flush(true)
+		q.ioMu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	q.mu.Lock()
+	dead = q.dead
+	q.mu.Unlock()
+	if dead {
+		return nil
+	}
+	for n = min(n, q.end-1); q.first < n; {
 		if err := q.removeFilesLocked(q.first, q.first+1); err != nil {
 			return err
 		}

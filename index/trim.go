@@ -93,36 +93,6 @@ type cutter struct {
 	pos       message.Position
 	keep      int64
 	slotsUsed int64
-	blocks    []block // of items that are cut, by number modulo their count
-}
-
-// block is a piece of the items, kept while chains are followed through it.
-type block struct {
-	number int64 // from 1; 0: empty
-	items  []byte
-}
-
-const (
-	blockItems = 4096
-	maxBlocks  = 64 // 5 MiB in all
-)
-
-// cutItem is item for one that is cut: nothing writes to those meanwhile.
-func (c *cutter) cutItem(n int64) (item, error) {
-	if c.blocks == nil {
-		c.blocks = make([]block, maxBlocks)
-	}
-	number := n/blockItems + 1
-	b := &c.blocks[number%maxBlocks]
-	if b.number != number {
-		from := (number - 1) * blockItems
-		b.number, b.items = 0, make([]byte, (min(from+blockItems, c.l.items)-from)*itemSize)
-		if err := readFull(c.f, b.items, c.l.itemPlace(from)); err != nil {
-			return item{}, err
-		}
-		b.number = number
-	}
-	return getItem(b.items[n%blockItems*itemSize:]), nil
 }
 
 func (c *cutter) item(n int64) (item, error) {
@@ -193,7 +163,7 @@ func (c *cutter) plausible(n int64) (bool, error) {
 	}
 	slot := int64(it.hash) % c.l.slots
 	prev := int64(0)
-	err = c.backwards(n, func(m int64, older item) bool {
+	err = c.backwards(n, 1, func(m int64, older item) bool {
 		if int64(older.hash)%c.l.slots == slot {
 			prev = m
 		}
@@ -212,97 +182,133 @@ func (c *cutter) plausible(n int64) (bool, error) {
 // slots in use, and zeroes the items behind: left there, an item of this life
 // could be taken for one of the next.
 func (c *cutter) repairSlots() error {
-	// lost are slots whose way down is not on the disk.
-	lost := make(map[int64]bool)
-	const per = 1 << 14
-	raw := make([]byte, per*slotSize)
-	for s := int64(0); s < c.l.slots; s += per {
-		b := raw[:min(per, c.l.slots-s)*slotSize]
-		if err := readFull(c.f, b, c.l.slotPlace(s)); err != nil {
+	for from := int64(0); from < c.l.slots; from += windowSlots {
+		w := slotWindow{cutter: c, from: from, raw: make([]byte, min(windowSlots, c.l.slots-from)*slotSize)}
+		if err := w.repair(); err != nil {
 			return err
 		}
-		changed := false
-		for i := 0; i < len(b); i += slotSize {
-			n := int64(getSlot(b[i:]))
-			slot := s + int64(i/slotSize)
-			if n < 0 || n >= c.keep {
-				down, ok, err := c.down(slot, n)
-				if err != nil {
-					return err
-				}
-				if !ok {
-					lost[slot] = true
-				}
-				putSlot(b[i:], int32(down))
-				changed, n = true, down
-			}
-			if n != 0 {
-				c.slotsUsed++
-			}
-		}
-		if changed {
-			if _, err := c.f.WriteAt(b, c.l.slotPlace(s)); err != nil {
-				return err
-			}
-		}
-	}
-	if err := c.findLost(lost); err != nil {
-		return err
 	}
 	return c.zeroItems()
 }
 
-// down follows a slot's chain to an item that is kept. It is not ok if the
-// chain is broken: the item was not written, or is not of the slot.
-func (c *cutter) down(slot, n int64) (int64, bool, error) {
-	for n >= c.keep {
-		if n >= c.l.items {
-			return 0, false, nil
-		}
-		it, err := c.cutItem(n)
-		if err != nil {
-			return 0, false, err
-		}
-		if it.pos < c.pos || it.hash < 0 || int64(it.hash)%c.l.slots != slot || int64(it.prev) >= n {
-			return 0, false, nil
-		}
-		// A torn item may have lost its link, or the half of it.
-		if left := c.seam(n); left > 0 && (it.prev == 0 || left > itemSize-4) {
-			return 0, false, nil
-		}
-		n = int64(it.prev)
+const (
+	windowSlots = 16 << 20 // slots that are repaired together: 64 MiB; Apache's files have 5,000,000
+	chunkSlots  = 1 << 14  // slots that are written together
+)
+
+// slotWindow is a part of the slots while it is repaired.
+type slotWindow struct {
+	*cutter
+	from    int64  // the first slot
+	raw     []byte // of all of them
+	changed []bool // by chunk
+	lost    []byte // a bit for each slot whose way down is not on the disk
+	losses  int
+}
+
+func (w *slotWindow) len() int64           { return int64(len(w.raw) / slotSize) }
+func (w *slotWindow) get(slot int64) int64 { return int64(getSlot(w.raw[(slot-w.from)*slotSize:])) }
+func (w *slotWindow) set(slot, n int64) {
+	putSlot(w.raw[(slot-w.from)*slotSize:], int32(n))
+	w.changed[(slot-w.from)/chunkSlots] = true
+}
+
+func (w *slotWindow) lose(slot int64) {
+	w.set(slot, 0)
+	i := slot - w.from
+	w.lost[i/8] |= 1 << (i % 8)
+	w.losses++
+}
+
+func (w *slotWindow) repair() error {
+	if err := readFull(w.f, w.raw, w.l.slotPlace(w.from)); err != nil {
+		return err
 	}
-	return max(n, 0), n >= 0, nil
+	w.changed = make([]bool, (w.len()+chunkSlots-1)/chunkSlots)
+	w.lost = make([]byte, (w.len()+7)/8)
+	newest := w.keep - 1
+	for slot := w.from; slot < w.from+w.len(); slot++ {
+		if n := w.get(slot); n < 0 || n >= w.l.items {
+			w.lose(slot)
+		} else {
+			newest = max(newest, n)
+		}
+	}
+	// A slot that leads to an item that is cut is led to the one before it in
+	// the chain, from the newest on, until it leads to one that is kept.
+	if err := w.backwards(newest+1, w.keep, func(n int64, it item) bool {
+		w.unlink(n, it)
+		return true
+	}); err != nil {
+		return err
+	}
+	for slot := w.from; slot < w.from+w.len(); slot++ {
+		n := w.get(slot)
+		if n >= w.keep {
+			w.lose(slot) // the item was not written, or is not of the slot
+		} else if n != 0 {
+			w.slotsUsed++
+		}
+	}
+	if err := w.findLost(); err != nil {
+		return err
+	}
+	for i, changed := range w.changed {
+		if !changed {
+			continue
+		}
+		at := int64(i) * chunkSlots
+		b := w.raw[at*slotSize : min(at+chunkSlots, w.len())*slotSize]
+		if _, err := w.f.WriteAt(b, w.l.slotPlace(w.from+at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlink leads the slot past an item that is cut, if it leads to it.
+func (w *slotWindow) unlink(n int64, it item) {
+	if it.hash < 0 {
+		return
+	}
+	slot := int64(it.hash) % w.l.slots
+	if slot < w.from || slot >= w.from+w.len() || w.get(slot) != n {
+		return
+	}
+	// A torn item may have lost its link, or the half of it.
+	left := w.seam(n)
+	if it.pos < w.pos || it.prev < 0 || int64(it.prev) >= n || left > 0 && (it.prev == 0 || left > itemSize-4) {
+		w.lose(slot)
+		return
+	}
+	w.set(slot, int64(it.prev))
 }
 
 // findLost goes through the items that are kept, newest first, for the slots
 // that nothing leads to.
-func (c *cutter) findLost(lost map[int64]bool) error {
-	if len(lost) == 0 {
+func (w *slotWindow) findLost() error {
+	if w.losses == 0 {
 		return nil
 	}
-	var werr error
-	err := c.backwards(c.keep, func(n int64, it item) bool {
-		slot := int64(it.hash) % c.l.slots
-		if lost[slot] {
-			delete(lost, slot)
-			var s [slotSize]byte
-			putSlot(s[:], int32(n))
-			_, werr = c.f.WriteAt(s[:], c.l.slotPlace(slot))
-			c.slotsUsed++
+	return w.backwards(w.keep, 1, func(n int64, it item) bool {
+		slot := int64(it.hash) % w.l.slots
+		if i := slot - w.from; i >= 0 && i < w.len() && w.lost[i/8]&(1<<(i%8)) != 0 {
+			w.lost[i/8] &^= 1 << (i % 8)
+			w.losses--
+			w.set(slot, n)
+			w.slotsUsed++
 		}
-		return len(lost) > 0 && werr == nil
+		return w.losses > 0
 	})
-	return errors.Join(err, werr)
 }
 
-// backwards calls fn with the items below end, newest first, until it returns
-// false.
-func (c *cutter) backwards(end int64, fn func(n int64, it item) bool) error {
+// backwards calls fn with the items below end, newest first, down to first,
+// until it returns false.
+func (c *cutter) backwards(end, first int64, fn func(n int64, it item) bool) error {
 	const per = 1 << 13
-	raw := make([]byte, min(per, end)*itemSize)
-	for end > 1 {
-		from := max(1, end-per)
+	raw := make([]byte, min(per, max(0, end-first))*itemSize)
+	for end > first {
+		from := max(first, end-per)
 		b := raw[:(end-from)*itemSize]
 		if err := readFull(c.f, b, c.l.itemPlace(from)); err != nil {
 			return err

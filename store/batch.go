@@ -60,26 +60,35 @@ func (b *Batch) Reset() {
 // set, becomes Options.StoreHost. On an error the batch is as before.
 // Errors: message.ErrTooLarge, or a topic or queue that cannot be stored.
 func (b *Batch) Add(m *message.Message) error {
-	return b.addItem(m, 0, false)
+	return b.addItem(m, nil, 0, false)
+}
+
+// Known is what the store must know of a message's properties: the values of
+// TAGS, KEYS and UNIQ_KEY, nil for what is not there.
+type Known struct{ Tags, Keys, Unique []byte }
+
+// AddKnown is Add for properties that the caller has read already.
+func (b *Batch) AddKnown(m *message.Message, k *Known) error {
+	return b.addItem(m, k, 0, false)
 }
 
 // AddCode is Add with the code that the queue's entry holds in place of the
 // hash of the tags. Options.TagCode must find the same in the record.
 func (b *Batch) AddCode(m *message.Message, tagCode int64) error {
-	return b.addItem(m, tagCode, true)
+	return b.addItem(m, nil, tagCode, true)
 }
 
 // AddDelay is Add with the store time plus so many milliseconds, more than 0,
 // as the code that the queue's entry holds.
 func (b *Batch) AddDelay(m *message.Message, ms int64) error {
-	if err := b.addItem(m, 0, true); err != nil {
+	if err := b.addItem(m, nil, 0, true); err != nil {
 		return err
 	}
 	b.items[len(b.items)-1].delay = ms
 	return nil
 }
 
-func (b *Batch) addItem(m *message.Message, tagCode int64, hasCode bool) error {
+func (b *Batch) addItem(m *message.Message, k *Known, tagCode int64, hasCode bool) error {
 	if b.topic == nil || b.topic.name != m.Topic || b.topic.gone.Load() {
 		if err := checkPlace(m.Topic, m.QueueID); err != nil {
 			return err
@@ -104,36 +113,43 @@ func (b *Batch) addItem(m *message.Message, tagCode int64, hasCode bool) error {
 	if kind != message.FlagPrepared && kind != message.FlagRollback {
 		d.queue = b.topic.queue(m.QueueID)
 	}
-	tags := d.readProperties(b.topic, m.Properties, kind != message.FlagRollback)
+	if k == nil {
+		known := readProperties(m.Properties)
+		k = &known
+	}
+	if kind != message.FlagRollback {
+		d.addKeys(b.topic, k)
+	}
 	if hasCode {
 		d.tagCode = tagCode
 	} else {
-		d.tagCode = message.TagCode(tags)
+		d.tagCode = message.TagCode(k.Tags)
 	}
 	return nil
 }
 
 // readProperties finds what the index and the entry need, in one pass. As in
 // Apache's map, the last of several properties with one name counts.
-func (d *dispatch) readProperties(t *topic, p message.Properties, indexed bool) (tags []byte) {
-	var keys, unique []byte
+func readProperties(p message.Properties) (k Known) {
 	for name, value := range p.All() {
 		switch string(name) {
 		case message.PropTags:
-			tags = value
+			k.Tags = value
 		case message.PropKeys:
-			keys = value
+			k.Keys = value
 		case message.PropUniqueKey:
-			unique = value
+			k.Unique = value
 		}
 	}
-	if !indexed {
-		return tags
+	return k
+}
+
+// addKeys notes the hashes under which the index finds the message.
+func (d *dispatch) addKeys(t *topic, k *Known) {
+	if len(k.Unique) > 0 {
+		d.addKey(message.ExtendHash(t.keyHash, k.Unique))
 	}
-	if len(unique) > 0 {
-		d.addKey(message.ExtendHash(t.keyHash, unique))
-	}
-	for len(keys) > 0 {
+	for keys := k.Keys; len(keys) > 0; {
 		key := keys
 		if i := bytes.IndexByte(keys, ' '); i >= 0 {
 			key, keys = keys[:i], keys[i+1:]
@@ -144,10 +160,9 @@ func (d *dispatch) readProperties(t *topic, p message.Properties, indexed bool) 
 			d.addKey(message.ExtendHash(t.keyHash, key))
 		}
 	}
-	if len(tags) > 0 {
-		d.addKey(message.ExtendHash(t.tagHash, tags))
+	if len(k.Tags) > 0 {
+		d.addKey(message.ExtendHash(t.tagHash, k.Tags))
 	}
-	return tags
 }
 
 // AddGroup adds the messages that fill hands to add; they get consecutive
@@ -287,7 +302,7 @@ func (s *Store) put(m *message.Message, tagCode int64, hasCode bool) (Result, er
 	}
 	defer s.putters.Put(p)
 	p.batch.Reset()
-	if err := p.batch.addItem(m, tagCode, hasCode); err != nil {
+	if err := p.batch.addItem(m, nil, tagCode, hasCode); err != nil {
 		return Result{}, err
 	}
 	if err := s.Append(p.batch); err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/consumequeue"
+	"github.com/merlinmq/merlin/index"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -64,18 +65,25 @@ func (s *Store) visiblePrefix(items []dispatch) int {
 func (s *Store) dispatchSome(items []dispatch) {
 	arrivals := s.arrivals[:0]
 	s.dispatchMu.Lock()
-	for i := range items {
-		d := &items[i]
-		if err := s.dispatchLocked(d); err != nil {
-			s.failLocked(err)
-			break
-		}
-		if d.queue != nil && !d.queue.topic.gone.Load() {
+	n, err := s.putEntries(items)
+	// The keys of what has an entry, whatever became of the next.
+	if kerr := s.putKeys(items[:n]); kerr != nil {
+		n, err = 0, kerr
+	}
+	if n > 0 {
+		d := &items[n-1]
+		s.done.end, s.done.last, s.done.lastTime = d.end(), d.position, d.storeTime
+	}
+	for i := range items[:n] {
+		if d := &items[i]; d.queue != nil && !d.queue.topic.gone.Load() {
 			arrivals = append(arrivals, Arrival{
 				Topic: d.queue.topic.name, Queue: d.queue.id, Offset: d.offset,
 				TagCode: d.tagCode, StoreTime: d.storeTime, Position: d.position, Size: d.size,
 			})
 		}
+	}
+	if err != nil {
+		s.failLocked(err)
 	}
 	end := s.done.end
 	s.moved.Broadcast()
@@ -93,68 +101,86 @@ func (s *Store) dispatchSome(items []dispatch) {
 	}
 }
 
-// dispatchLocked puts one record into the views; what follows must not be put
-// after an error.
-func (s *Store) dispatchLocked(d *dispatch) error {
+// putEntries puts the entries of the items, in order, and returns for how many
+// it has; what follows must not be put after an error. dispatchMu is held.
+func (s *Store) putEntries(items []dispatch) (n int, err error) {
 	if err := s.Failed(); err != nil {
-		return err
+		return 0, err
 	}
-	if q := d.queue; q != nil {
-		before := q.cq.Max()
-		e := Entry{Position: d.position, Size: d.size, TagCode: d.tagCode}
-		err := q.cq.Put(d.offset, e)
-		for errors.Is(err, consumequeue.ErrNoSpace) {
-			if err = s.waitForSpace(err); err == nil {
-				err = q.cq.Put(d.offset, e)
-			}
+	for i := range items {
+		if items[i].queue == nil {
+			continue
 		}
-		switch {
-		case errors.Is(err, consumequeue.ErrDeleted):
-			// The topic went while the message was on its way.
-		case err != nil:
-			return fmt.Errorf("store: put %s queue %d offset %d: %w", q.topic.name, q.id, d.offset, err)
-		default:
-			s.done.entries += int64(q.cq.Max() - before)
+		if err := s.putEntry(&items[i]); err != nil {
+			return i, err
 		}
 	}
-	if d.keyCount > 0 && !s.o.NoIndex {
-		if err := s.putKeys(d); err != nil {
-			return err
+	return len(items), nil
+}
+
+func (s *Store) putEntry(d *dispatch) error {
+	q := d.queue
+	before := q.cq.Max()
+	e := Entry{Position: d.position, Size: d.size, TagCode: d.tagCode}
+	err := q.cq.Put(d.offset, e)
+	for errors.Is(err, consumequeue.ErrNoSpace) {
+		if err = s.waitForSpace(err); err == nil {
+			err = q.cq.Put(d.offset, e)
 		}
 	}
-	s.done.end, s.done.last, s.done.lastTime = d.end(), d.position, d.storeTime
+	switch {
+	case errors.Is(err, consumequeue.ErrDeleted):
+		// The topic went while the message was on its way.
+	case err != nil:
+		return fmt.Errorf("store: put %s queue %d offset %d: %w", q.topic.name, q.id, d.offset, err)
+	default:
+		s.done.entries += int64(q.cq.Max() - before)
+	}
 	return nil
 }
 
-func (s *Store) putKeys(d *dispatch) error {
-	for i := range d.keys[:d.keyCount] {
-		if err := s.putKey(d.keys[i], d); err != nil {
-			return err
-		}
-	}
-	for _, hash := range d.moreKeys {
-		if err := s.putKey(hash, d); err != nil {
-			return err
-		}
-	}
-	s.done.index = d.position
-	return nil
-}
-
-func (s *Store) putKey(hash int32, d *dispatch) error {
-	for {
-		err := s.index.PutHash(hash, d.position, d.storeTime)
-		if errors.Is(err, ErrNoSpace) || isNoSpace(err) {
-			if err = s.waitForSpace(err); err == nil {
-				continue
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("store: put a key of the record at %d: %w", d.position, err)
-		}
+// keysOf returns the keys of the items, in room that the next call uses again.
+func (s *Store) keysOf(items []dispatch) []index.Key {
+	if s.o.NoIndex {
 		return nil
 	}
+	keys := s.keys[:0]
+	for i := range items {
+		d := &items[i]
+		for _, hash := range d.keys[:d.keyCount] {
+			keys = append(keys, index.Key{Hash: hash, Position: d.position, StoreTime: d.storeTime})
+		}
+		for _, hash := range d.moreKeys {
+			keys = append(keys, index.Key{Hash: hash, Position: d.position, StoreTime: d.storeTime})
+		}
+	}
+	if cap(keys) <= keptKeys {
+		s.keys = keys
+	}
+	return keys
 }
+
+// putKeys puts the items' keys into the index. dispatchMu is held.
+func (s *Store) putKeys(items []dispatch) error {
+	keys := s.keysOf(items)
+	for len(keys) > 0 {
+		n, err := s.index.PutKeys(keys)
+		if n > 0 {
+			s.done.index = keys[n-1].Position
+		}
+		keys = keys[n:]
+		if errors.Is(err, ErrNoSpace) || isNoSpace(err) {
+			err = s.waitForSpace(err)
+		}
+		if err != nil {
+			return fmt.Errorf("store: put a key of the record at %d: %w", keys[0].Position, err)
+		}
+	}
+	return nil
+}
+
+// keptKeys is how many keys' room is kept between two chunks.
+const keptKeys = 16 * dispatchChunk
 
 // waitForSpace refuses appends for a moment while the disk has no room for the
 // views. It returns an error when the store closes meanwhile: the next start

@@ -43,11 +43,15 @@ type GetQuery struct {
 	Topic    string
 	Queue    int32
 	Offset   message.Offset
-	MaxCount int // messages; at most 32 hot and 8 cold ones are given
+	MaxCount int // messages; Options.Transfer bounds them, too
 	MaxBytes int // 0: no limit of the caller's; at least one message is given
 
 	MatchTag    func(code int64) bool   // nil: all
-	MatchRecord func(message.View) bool // nil: all; the View dies when it returns
+	MatchRecord func(message.View) bool // nil: all; the View dies when it returns, and may be mapped: hold no lock in it
+	// MatchProperties goes before MatchRecord, which must be set, too: it is
+	// faster. The properties die when it returns.
+	MatchProperties func(message.Properties) bool
+	MaxScan         int // with MatchRecord, entries to look at; at least 800
 }
 
 // GetResult is the outcome of a Get.
@@ -62,12 +66,11 @@ type GetResult struct {
 	Behind int64          // bytes from the last record read to the end of the log
 }
 
-// How much one Get gives, and looks at.
+// How much one Get looks at, and how many records it reads together.
 const (
-	hotCount, hotBytes   = 32, 256 << 10
-	coldCount, coldBytes = 8, 64 << 10
-	minScan              = 16000 / consumequeue.EntrySize // entries, as Apache has it
-	fillerScan           = 100_000                        // entries, when there is nothing else
+	minScan    = 16000 / consumequeue.EntrySize // entries, as Apache has it
+	fillerScan = 100_000                        // entries, when there is nothing else
+	readSpans  = 32                             // records of a round
 )
 
 // Get reads messages of a queue from an offset on and appends their records,
@@ -93,9 +96,14 @@ func (s *Store) Get(q *GetQuery, dst []byte) (GetResult, error) {
 		r.Status = GetOffsetAtEnd
 	case q.Offset > r.Max:
 		r.Status, r.Next = GetOffsetBeyondEnd, r.Max
+	case q.MatchRecord != nil:
+		var err error
+		if r, err = s.scan(q, cq, r); err != nil {
+			return r, err
+		}
 	default:
 		// By value: what g points to would be moved to the heap.
-		g := getter{store: s, query: *q, queue: cq, result: r, logMin: s.log.Min(), logMax: s.log.Max()}
+		g := getter{store: s, query: *q, queue: cq, result: r, logMin: s.log.Min(), logMax: s.log.Max(), limits: s.o.Transfer.now()}
 		err := g.run()
 		if r = g.result; err != nil {
 			return r, err
@@ -118,6 +126,7 @@ type getter struct {
 	queue          *consumequeue.Queue
 	result         GetResult
 	logMin, logMax message.Position
+	limits         limits
 
 	bytes   int              // of the records that are kept
 	scanned int              // entries looked at
@@ -126,8 +135,8 @@ type getter struct {
 	full    bool             // no more fits
 	last    message.Position // of the last entry chosen
 
-	spans   [hotCount]commitlog.Span
-	offsets [hotCount]message.Offset
+	spans   [readSpans]commitlog.Span
+	offsets [readSpans]message.Offset
 	chosen  int
 }
 
@@ -147,10 +156,14 @@ func (g *getter) run() error {
 		if stuck {
 			break
 		}
-		if g.query.MatchRecord != nil && g.chosen > 0 {
-			g.full = false // it counted records that may not have matched
-		}
 	}
+	g.finish()
+	return nil
+}
+
+// finish tells what came of it.
+func (g *getter) finish() {
+	r := &g.result
 	switch {
 	case r.Count > 0:
 		r.Status = GetFound
@@ -166,7 +179,6 @@ func (g *getter) run() error {
 		r.Behind = int64(g.logMax - g.last)
 		r.Cold = r.Behind > g.store.o.HotBytes
 	}
-	return nil
 }
 
 // choose looks at entries from Next on and notes which records to read, until
@@ -200,6 +212,8 @@ func (g *getter) choose(maxCount, scanLimit int) (stuck bool, err error) {
 		} else if g.isFull(e, maxCount, chosenBytes) {
 			g.full = true
 			return false, nil
+		} else if g.chosen == readSpans {
+			return false, nil // the next round goes on here
 		} else if g.query.MatchTag == nil || g.query.MatchTag(e.TagCode) {
 			g.spans[g.chosen] = commitlog.Span{Position: e.Position, Size: e.Size}
 			g.offsets[g.chosen] = r.Next
@@ -216,16 +230,10 @@ func (g *getter) choose(maxCount, scanLimit int) (stuck bool, err error) {
 // isFull tells whether the record must wait for the next Get.
 func (g *getter) isFull(e *Entry, maxCount, chosenBytes int) bool {
 	count, bytes := g.result.Count+g.chosen, g.bytes+chosenBytes
-	if g.chosen == hotCount {
-		return true
-	}
 	if count == 0 {
 		return false
 	}
-	limitCount, limitBytes := hotCount, hotBytes
-	if int64(g.logMax-e.Position) > g.store.o.HotBytes {
-		limitCount, limitBytes = coldCount, coldBytes
-	}
+	limitCount, limitBytes := g.limits.of(int64(g.logMax-e.Position) > g.store.o.HotBytes)
 	if g.query.MaxBytes > 0 {
 		limitBytes = min(limitBytes, g.query.MaxBytes)
 	}
@@ -265,12 +273,8 @@ func (g *getter) keep(start, from, n int) {
 	for i := from; i < from+n; i++ {
 		rec := r.Body[at : at+int(g.spans[i].Size)]
 		at += len(rec)
-		v, err := g.check(rec, g.spans[i])
-		if err != nil {
+		if _, err := g.check(rec, g.spans[i]); err != nil {
 			g.skip(i, err)
-			continue
-		}
-		if g.query.MatchRecord != nil && !g.query.MatchRecord(v) {
 			continue
 		}
 		if at-len(rec) != to {

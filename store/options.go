@@ -38,6 +38,9 @@ type Options struct {
 	// HotBytes is how far behind the end of the log a read still counts as hot:
 	// 40 % of the memory is Apache's rule. Default 2 GiB.
 	HotBytes int64
+	// Transfer bounds what one Get gives; it may be changed at any time. Default
+	// Apache's limits.
+	Transfer *TransferLimits
 	// MaxRecord is the largest record that is taken, default 64 MiB.
 	MaxRecord int
 
@@ -124,6 +127,9 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.DispatchLimit, 32<<10)
 	def(&o.HotBytes, 2<<30)
 	def(&o.MaxRecord, 64<<20)
+	if o.Transfer == nil {
+		o.Transfer = new(TransferLimits)
+	}
 	if o.StoreHost == nil {
 		o.StoreHost = func() netip.AddrPort { return netip.AddrPort{} }
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/merlinmq/merlin/message"
 )
@@ -45,6 +46,8 @@ type pending struct {
 	refuse   error // why no append is taken any more
 	pause    error // why none is taken for now
 	closed   bool
+
+	blocked atomic.Pointer[error] // refuse, or else pause
 }
 
 func newPending(limit int) *pending {
@@ -133,6 +136,7 @@ func (p *pending) stop(err error) {
 	if p.refuse == nil {
 		p.refuse = err
 	}
+	p.tellLocked()
 	p.mu.Unlock()
 	p.room.Broadcast()
 }
@@ -141,18 +145,30 @@ func (p *pending) stop(err error) {
 func (p *pending) hold(err error) {
 	p.mu.Lock()
 	p.pause = err
+	p.tellLocked()
 	p.mu.Unlock()
 	p.room.Broadcast()
 }
 
-// refused returns why no append is taken now, or nil.
-func (p *pending) refused() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.refuse != nil {
-		return p.refuse
+// tellLocked keeps blocked true to refuse and pause.
+func (p *pending) tellLocked() {
+	switch {
+	case p.refuse != nil:
+		p.blocked.Store(&p.refuse) // it does not change any more
+	case p.pause != nil:
+		err := p.pause
+		p.blocked.Store(&err)
+	default:
+		p.blocked.Store(nil)
 	}
-	return p.pause
+}
+
+// refused returns why no append is taken now, or nil. It takes no lock.
+func (p *pending) refused() error {
+	if err := p.blocked.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // drain waits until no append is under way; stop must have been called.

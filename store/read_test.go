@@ -86,6 +86,50 @@ func TestGetGivesLessOfWhatIsCold(t *testing.T) {
 	}
 }
 
+// TestTransferLimits: the limits of a Get can be changed while the store is
+// used, beyond what one round reads, and hold with and without a filter.
+func TestTransferLimits(t *testing.T) {
+	o := small(vfs.NewMem())
+	o.HotBytes, o.Transfer = 40<<10, new(TransferLimits)
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	for range 300 {
+		mustPut(t, s, text("t", 0, fmt.Sprintf("%0200d", 0)))
+	}
+	mustSee(t, s)
+	first, err := s.RecordAt("t", 0, 0)
+	check(t, err)
+	size := len(first)
+	for _, row := range []struct {
+		name                                     string
+		hotCount, hotBytes, coldCount, coldBytes int
+		offset                                   message.Offset
+		max, want                                int
+	}{
+		{"defaults, hot", 0, 0, 0, 0, 200, 100, 32},
+		{"defaults, cold", 0, 0, 0, 0, 0, 100, 8},
+		{"more, hot", 90, 0, 0, 0, 200, 100, 90},
+		{"more than is asked for", 10000, 1 << 20, 0, 0, 200, 70, 70},
+		{"all that is there", 10000, 1 << 20, 0, 0, 200, 1000, 100},
+		{"bytes, hot", 90, 50*size + 1, 0, 0, 200, 100, 50},
+		{"one is given always", 90, 1, 0, 0, 200, 100, 1},
+		{"fewer, hot", 5, 0, 0, 0, 200, 100, 5},
+		{"more, cold", 1, 1, 70, 1 << 20, 0, 100, 70},
+		{"bytes, cold", 1, 1, 70, 3 * size, 0, 100, 3},
+	} {
+		o.Transfer.HotCount.Store(int64(row.hotCount))
+		o.Transfer.HotBytes.Store(int64(row.hotBytes))
+		o.Transfer.ColdCount.Store(int64(row.coldCount))
+		o.Transfer.ColdBytes.Store(int64(row.coldBytes))
+		for _, match := range []func(message.View) bool{nil, func(message.View) bool { return true }} {
+			r, err := s.Get(&GetQuery{Topic: "t", Offset: row.offset, MaxCount: row.max, MatchRecord: match}, nil)
+			if err != nil || r.Count != row.want || r.Next != row.offset+message.Offset(row.want) || len(r.Body) != row.want*size {
+				t.Errorf("%s, filter %v: %d messages, %d bytes, next %d, %v; want %d", row.name, match != nil, r.Count, len(r.Body), r.Next, err, row.want)
+			}
+		}
+	}
+}
+
 // TestFilterScanIsBounded: a filter that matches nothing must not make one Get
 // go through a whole queue.
 func TestFilterScanIsBounded(t *testing.T) {
@@ -315,6 +359,9 @@ func TestCheckpointsHappen(t *testing.T) {
 		seen := 0
 		o.Events.Checkpointed = func(message.Position, time.Duration) { seen++ }
 		s := mustOpen(t, o)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		equal(t, "checkpoints after the first start", seen, 1)
 		seen = 0
 		mustPut(t, s, text("t", 0, "x"))
 		time.Sleep(10 * time.Second)
@@ -333,4 +380,54 @@ func TestCheckpointsHappen(t *testing.T) {
 		mustClose(t, after)
 		mustClose(t, s)
 	})
+}
+
+// A scan behind a record filter gives what a plain read and the filter give,
+// however the answers are cut, hot or cold.
+func TestScanAgreesWithReads(t *testing.T) {
+	for _, hot := range []int64{0, 1} { // the default, and next to nothing
+		o := small(vfs.NewMem())
+		o.HotBytes = hot
+		s := mustOpen(t, o)
+		const n = 3000
+		for i := range n {
+			mustPut(t, s, text("t", 0, fmt.Sprintf("%0*d", i%50, i), "a", fmt.Sprint(i)))
+		}
+		mustSee(t, s)
+		for _, every := range []int64{1, 7, 900, n + 1} {
+			match := func(v message.View) bool { return int64(v.QueueOffset())%every == every-1 }
+			var got []message.Offset
+			var body []byte
+			gets := 0
+			for at := message.Offset(0); at < n; gets++ {
+				r, err := s.Get(&GetQuery{Topic: "t", Offset: at, MaxCount: 5, MatchRecord: match, MaxScan: 1000}, body[:0])
+				if err != nil || r.Next <= at || (r.Count > 0) != (r.Status == GetFound) || r.Count > 5 {
+					t.Fatalf("at %d: %+v %v", at, r, err)
+				}
+				for rest := r.Body; len(rest) > 0; {
+					v, err := message.Parse(rest)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if v.QueueOffset() < at || v.QueueOffset() >= r.Next {
+						t.Fatalf("record %d between %d and %d", v.QueueOffset(), at, r.Next)
+					}
+					got, rest = append(got, v.QueueOffset()), rest[v.Size():]
+				}
+				at, body = r.Next, r.Body
+			}
+			if len(got) != int(n/every) {
+				t.Errorf("every %d: %d records", every, len(got))
+			}
+			for i, off := range got {
+				if off != message.Offset(int64(i)*every+every-1) {
+					t.Fatalf("every %d: record %d is at %d", every, i, off)
+				}
+			}
+			if every > n && gets != 3 {
+				t.Errorf("%d gets to scan %d records, 1000 at a time", gets, n)
+			}
+		}
+		mustClose(t, s)
+	}
 }

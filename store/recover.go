@@ -40,6 +40,7 @@ type recovery struct {
 	last      message.Position
 	lastTime  int64
 	first     message.Position // where the log is read from, for Progress
+	putter    *recoveryPutter  // of the run under way
 }
 
 // errGap says that a queue lacks what it must have.
@@ -352,7 +353,12 @@ func (r *recovery) run() error {
 	if r.found.Exact && from == r.mark.upto && r.endsAtMark() {
 		start.Exact, start.LastTime = true, r.mark.lastTime
 	}
-	return s.log.Recover(start, r.each)
+	r.putter = r.startPutter()
+	err := s.log.Recover(start, r.each)
+	if perr := r.putter.end(); perr != nil {
+		err = perr // it is what ended the reading, if anything did
+	}
+	return err
 }
 
 // endsAtMark tells whether the last record before our mark is where the mark
@@ -375,29 +381,33 @@ func (r *recovery) each(pos message.Position, v message.View) error {
 		return nil
 	}
 	kind := v.SysFlag().Transaction()
-	d := dispatch{position: pos, size: int32(v.Size()), storeTime: v.StoreTimestamp(), offset: v.QueueOffset()}
-	t := r.registry.findBytes(v.Topic())
-	tags := d.readProperties(t, v.Properties(), kind != message.FlagRollback)
-	if pos >= r.queueFrom && kind != message.FlagPrepared && kind != message.FlagRollback {
-		d.tagCode = message.TagCode(tags)
+	keys := pos >= r.indexFrom && kind != message.FlagRollback
+	entry := pos >= r.queueFrom && kind != message.FlagPrepared && kind != message.FlagRollback
+	if !keys && !entry {
+		return nil
+	}
+	d := found{
+		dispatch: dispatch{position: pos, size: int32(v.Size()), storeTime: v.StoreTimestamp(), offset: v.QueueOffset()},
+		damage:   r.logDamage > 0,
+		topic:    r.registry.findBytes(v.Topic()),
+		wantKeys: keys,
+	}
+	if entry {
+		d.queue = d.topic.queue(v.QueueID())
 		if r.s.o.TagCode != nil {
-			if code, ok := r.s.o.TagCode(v); ok {
-				d.tagCode = code
-			}
-		}
-		if err := r.putEntry(t.queue(v.QueueID()), &d); err != nil {
-			return err
+			d.tagCode, d.coded = r.s.o.TagCode(v)
 		}
 	}
-	if pos >= r.indexFrom && !r.s.o.NoIndex {
-		return r.s.putKeys(&d)
-	}
-	return nil
+	return r.putter.add(d, v.Properties())
 }
 
 // putEntry puts an entry unless the queue has it. Records of a deleted topic
 // are still in the log: those are known by their places in time.
-func (r *recovery) putEntry(q *queue, d *dispatch) error {
+func (r *recovery) putEntry(d *found) error {
+	q := d.queue
+	if q.topic.gone.Load() {
+		q = r.registry.find(q.topic.name).queue(q.id)
+	}
 	cq := q.cq
 	end := cq.Max()
 	if d.offset != end {
@@ -421,7 +431,7 @@ func (r *recovery) putEntry(q *queue, d *dispatch) error {
 			r.s.damaged(r.s.path(logFolder), fmt.Errorf("the record at %d says it has offset %d of %s queue %d, which ends at %d; no queue shows it",
 				d.position, d.offset, q.topic.name, q.id, end))
 			return nil
-		case !r.found.Rebuilt && !r.found.Exact && r.logDamage == 0:
+		case !r.found.Rebuilt && !r.found.Exact && !d.damage:
 			return fmt.Errorf("%w: %s queue %d ends at %d and the log goes on with %d", errGap, q.topic.name, q.id, end, d.offset)
 		}
 	}
@@ -467,17 +477,21 @@ func (r *recovery) finish() error {
 		s.done.last, s.done.lastTime = r.mark.last, r.mark.lastTime
 	}
 	s.visible.Store(int64(end))
-	s.marked = r.mark
-	s.markedEnd.Store(int64(r.mark.upto))
 	if r.found.Exact {
+		s.marked = r.mark
+		s.markedEnd.Store(int64(r.mark.upto))
 		return nil
 	}
-	s.marked = mark{number: r.mark.number}
-	return s.checkpoint(true, false)
+	// Nobody need wait for a checkpoint: until the checkpointer has written one,
+	// another start does all of this again.
+	s.marked = mark{number: r.mark.number, upto: message.NoPosition}
+	return nil
 }
 
 // damaged reports a file that cannot be used as it is.
 func (s *Store) damaged(file string, err error) {
+	s.damagedMu.Lock()
+	defer s.damagedMu.Unlock()
 	if s.o.Events.Damaged != nil {
 		s.o.Events.Damaged(file, err)
 	}

@@ -125,9 +125,10 @@ func (s *Store) Usage() (Usage, error) {
 		u.LogBytes += seg.Size
 	}
 	var err error
-	u.DiskTotal, u.DiskFree, err = s.o.FS.Usage(s.dir)
+	dir := s.path(logFolder) // which may be a link to another disk
+	u.DiskTotal, u.DiskFree, err = s.o.FS.Usage(dir)
 	if err != nil {
-		err = fmt.Errorf("store: ask how full the disk of %s is: %w", s.dir, err)
+		err = fmt.Errorf("store: ask how full the disk of %s is: %w", dir, err)
 	}
 	return u, err
 }
@@ -164,6 +165,42 @@ func (s *Store) ForgetBefore(topic string, ms int64) (messages int64, err error)
 		messages += int64(q.Min() - first)
 	}
 	return messages, nil
+}
+
+// ForgetTo makes a queue begin with an offset: readers do not see what is
+// before it any more. It returns how many messages went. What it did is gone
+// with a restart, as with ForgetBefore.
+func (s *Store) ForgetTo(topic string, queue int32, off message.Offset) (messages int64, err error) {
+	if err := s.Failed(); err != nil {
+		return 0, err
+	}
+	q := s.table.Lookup(topic, queue)
+	if q == nil {
+		return 0, nil
+	}
+	first := q.Min()
+	upto := message.NoPosition // behind the last record that goes
+	var rows [64]Entry
+	for end := min(off, q.Max()); upto < 0 && end > first; {
+		from := max(first, end-message.Offset(len(rows)))
+		n, err := q.Read(from, rows[:end-from])
+		if err != nil {
+			return 0, fmt.Errorf("store: find where %s queue %d is to begin: %w", topic, queue, s.readError(err))
+		}
+		for i := n - 1; i >= 0 && upto < 0; i-- {
+			if !rows[i].Filler() {
+				upto = rows[i].Position + 1
+			}
+		}
+		end = from
+	}
+	if upto < 0 {
+		return 0, nil
+	}
+	if err := q.DropBefore(upto); err != nil {
+		return 0, fmt.Errorf("store: trim %s queue %d: %w", topic, queue, err)
+	}
+	return int64(q.Min() - first), nil
 }
 
 // FollowLog makes queues and index forget what the log has not any more, which

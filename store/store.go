@@ -44,8 +44,11 @@ type Store struct {
 	checkpointMu sync.Mutex // guards marked, and the two checkpoint files; taken before dispatchMu
 	marked       mark
 
-	arrivals []Arrival  // the dispatcher's
-	safe     chan error // from WhenSafe to the dispatcher
+	damagedMu sync.Mutex // held while Events.Damaged is told
+
+	arrivals []Arrival   // the dispatcher's
+	keys     []index.Key // likewise, or the recovery's
+	safe     chan error  // from WhenSafe to the dispatcher
 	tellSafe func(error)
 
 	closeOnce        sync.Once
