@@ -147,7 +147,7 @@ func (s *Service) withdrawLocked(v message.View, due int64) (r replaced, undo fu
 	if _, away := s.away[k]; away || !found {
 		return r, nil, notPending("the message at position %d waits no more: it was delivered, recalled or moved", v.Position())
 	}
-	was := s.due.remove(k)
+	was := s.due.drop(k)
 	r = replaced{0, k.due, k.pos}
 	if string(v.Topic()) == message.TopicSchedule {
 		r.level = int(v.QueueID()) + 1 // without the row it would be its level's again

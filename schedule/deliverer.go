@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -12,13 +13,15 @@ import (
 	"github.com/merlinmq/merlin/message"
 )
 
-// runDeliverer appends what is due. Between full batches it pauses, so that the
-// messages of others find their way.
+// runDeliverer appends what is due, in small batches. After full ones it rests
+// for as long as they took, so that the messages of others find their way; less
+// than a timer can measure is saved up.
 func (s *Service) runDeliverer(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	d := &delivery{s: s}
 	for pause := time.Duration(0); sleep(ctx, s.wakeDeliverer, timer, pause); {
+		owed := time.Duration(0)
 		for {
 			began := s.o.Now()
 			full, err := d.run()
@@ -30,7 +33,11 @@ func (s *Service) runDeliverer(ctx context.Context) {
 			}
 			wait := retryPause
 			if err == nil {
-				wait = min(max(s.o.Now().Sub(began), 0), maxPause)
+				if owed += max(s.o.Now().Sub(began), 0); owed < leastPause && ctx.Err() == nil {
+					runtime.Gosched()
+					continue
+				}
+				wait, owed = min(owed, maxPause), 0
 			}
 			timer.Reset(wait)
 			select {
@@ -162,8 +169,8 @@ func (d *delivery) lookAtLevel(i int) (err error) {
 
 // earliestLocked returns the first timed message or firing, if it is due.
 func (s *Service) earliestLocked(limit int64) (item dueItem, found bool) {
-	if len(s.due) > 0 && s.due[0].due <= limit {
-		item, found = dueItem{key: s.due[0]}, true
+	if s.due.Len() > 0 && s.due.First().due <= limit {
+		item, found = dueItem{key: s.due.First()}, true
 	}
 	if sched := s.schedules.due(s.o.Now().UnixMilli()); sched != nil && sched.at <= limit && (!found || sched.at < item.key.due) {
 		item, found = dueItem{key: rowKey{sched.at, sched.Position}, schedule: sched, planned: sched.at}, true
@@ -183,7 +190,7 @@ func (s *Service) takeLocked(item *dueItem) {
 		s.schedules.advance(item.schedule, s.o.Now().UnixMilli())
 		s.dirty = true
 	default:
-		s.due.pop()
+		s.due.Pop()
 		s.away[item.key] = struct{}{}
 	}
 }
@@ -202,7 +209,7 @@ func (d *delivery) giveBack(i int) {
 		default:
 			delete(s.away, item.key)
 			if item.key.less(s.loaded) {
-				s.due.push(item.key)
+				s.due.Push(item.key)
 			}
 		}
 	}
@@ -352,8 +359,8 @@ func (s *Service) untilNext() time.Duration {
 		s.mu.Unlock()
 		return longestNap // the keeper wakes the deliverer
 	}
-	if len(s.due) > 0 {
-		next = min(next, s.due[0].due)
+	if s.due.Len() > 0 {
+		next = min(next, s.due.First().due)
 	}
 	if first := s.schedules.first(); first != nil {
 		next = min(next, first.at)

@@ -152,10 +152,10 @@ func (s *Service) addDue(added []rowKey) {
 	defer s.mu.Unlock()
 	for _, k := range added {
 		if k.less(s.loaded) {
-			s.due.push(k)
+			s.due.Push(k)
 		}
 	}
-	if len(s.due) > 2*s.o.MaxDue {
+	if s.due.Len() > 2*s.o.MaxDue {
 		s.loaded = s.due.keep(s.o.MaxDue)
 	}
 }
@@ -235,7 +235,7 @@ func (s *Service) removeRow(c *indexing, k rowKey) error {
 	s.mu.Lock()
 	_, away := s.away[k]
 	if !away {
-		s.due.remove(k)
+		s.due.drop(k)
 	}
 	s.mu.Unlock()
 	if !away { // else the saver removes it
@@ -289,7 +289,7 @@ func parseReplaced(text string) (r replaced, ok bool) {
 func (s *Service) fillLocked() error {
 	until := rowKey{due: s.o.Now().Add(horizon).UnixMilli()}
 	s.mu.Lock()
-	from, room := s.loaded, s.o.MaxDue-len(s.due)
+	from, room := s.loaded, s.o.MaxDue-s.due.Len()
 	s.mu.Unlock()
 	// Half of the room must be free: each load begins with a search.
 	if !from.less(until) || room < (s.o.MaxDue+1)/2 {
@@ -320,7 +320,7 @@ func (s *Service) fillLocked() error {
 	defer s.mu.Unlock()
 	for _, k := range found {
 		if _, gone := s.away[k]; !gone {
-			s.due.push(k)
+			s.due.Push(k)
 		}
 	}
 	s.loaded = next

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"container/heap"
 	"errors"
 	"math"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/merlinmq/merlin/internal/heap"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -55,7 +55,7 @@ func (s *Service) List(f Filter) (List, error) {
 	if f.Key != "" {
 		return s.listByKey(f)
 	}
-	w := walk{s: s, f: f, from: rowKey{f.From, -1}}
+	w := walk{s: s, f: f, from: rowKey{f.From, -1}, sources: heap.New(func(a, b *source) bool { return a.key.less(b.key) }, nil)}
 	if after := (rowKey{f.After.Due, f.After.Position}); f.After != (Cursor{}) && w.from.less(after) {
 		w.from = after
 	}
@@ -180,7 +180,7 @@ type walk struct {
 	f    Filter
 	from rowKey // behind it
 
-	sources sourceHeap
+	sources heap.Heap[*source]
 	scanned int
 	out     List
 }
@@ -192,18 +192,6 @@ type source struct {
 	next  func() (rowKey, string, bool, error)
 }
 
-type sourceHeap []*source
-
-func (h sourceHeap) Len() int           { return len(h) }
-func (h sourceHeap) Less(i, j int) bool { return h[i].key.less(h[j].key) }
-func (h sourceHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *sourceHeap) Push(x any)        { *h = append(*h, x.(*source)) }
-func (h *sourceHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
-}
-
 func (w *walk) run() (List, error) {
 	for _, next := range w.open() {
 		src := &source{next: next}
@@ -211,8 +199,8 @@ func (w *walk) run() (List, error) {
 			return w.out, err
 		}
 	}
-	for len(w.sources) > 0 && len(w.out.Messages) < w.f.Limit && w.scanned < listScan {
-		src := w.sources[0]
+	for w.sources.Len() > 0 && len(w.out.Messages) < w.f.Limit && w.scanned < listScan {
+		src := w.sources.First()
 		if src.key.due >= w.f.To {
 			return w.out, nil
 		}
@@ -227,7 +215,7 @@ func (w *walk) run() (List, error) {
 			return w.out, err
 		}
 	}
-	w.out.More = len(w.sources) > 0
+	w.out.More = w.sources.Len() > 0
 	return w.out, nil
 }
 
@@ -253,12 +241,12 @@ func (w *walk) advance(src *source, placed bool) error {
 		return err
 	case ok && placed:
 		src.key, src.topic = key, topic
-		heap.Fix(&w.sources, 0)
+		w.sources.Fix(0)
 	case ok:
 		src.key, src.topic = key, topic
-		heap.Push(&w.sources, src)
+		w.sources.Push(src)
 	case placed:
-		heap.Pop(&w.sources)
+		w.sources.Pop()
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"container/heap"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"github.com/merlinmq/merlin/internal/heap"
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
 )
@@ -58,37 +58,22 @@ const never = math.MaxInt64
 // Service.mu.
 type scheduleTable struct {
 	byName map[string]*liveSchedule
-	byTime []*liveSchedule
+	byTime heap.Heap[*liveSchedule]
 }
 
-// Len, Less, Swap, Push and Pop implement heap.Interface.
-func (t *scheduleTable) Len() int           { return len(t.byTime) }
-func (t *scheduleTable) Less(i, j int) bool { return t.byTime[i].at < t.byTime[j].at }
-func (t *scheduleTable) Swap(i, j int) {
-	t.byTime[i], t.byTime[j] = t.byTime[j], t.byTime[i]
-	t.byTime[i].place, t.byTime[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (t *scheduleTable) Push(x any) {
-	l := x.(*liveSchedule)
-	l.place = len(t.byTime)
-	t.byTime = append(t.byTime, l)
-}
-
-// Pop implements heap.Interface.
-func (t *scheduleTable) Pop() any {
-	last := t.byTime[len(t.byTime)-1]
-	t.byTime = t.byTime[:len(t.byTime)-1]
-	return last
+func newScheduleTable() scheduleTable {
+	return scheduleTable{
+		byName: map[string]*liveSchedule{},
+		byTime: heap.New(func(a, b *liveSchedule) bool { return a.at < b.at }, func(l *liveSchedule, place int) { l.place = place }),
+	}
 }
 
 // first returns the schedule that fires next, nil if none will.
 func (t *scheduleTable) first() *liveSchedule {
-	if len(t.byTime) == 0 || t.byTime[0].at == never {
+	if t.byTime.Len() == 0 || t.byTime.First().at == never {
 		return nil
 	}
-	return t.byTime[0]
+	return t.byTime.First()
 }
 
 // due returns what first does, once the policies for what was missed are
@@ -105,7 +90,7 @@ func (t *scheduleTable) due(now int64) *liveSchedule {
 		} else {
 			l.at = l.planned(now - missedAfter.Milliseconds())
 		}
-		heap.Fix(t, l.place)
+		t.byTime.Fix(l.place)
 	}
 }
 
@@ -145,14 +130,14 @@ func (t *scheduleTable) plan(l *liveSchedule, now int64) {
 		after = now // the clock was wrong
 	}
 	l.at = l.planned(after)
-	heap.Fix(t, l.place)
+	t.byTime.Fix(l.place)
 }
 
 // advance goes on to the firing after the one that was taken.
 func (t *scheduleTable) advance(l *liveSchedule, _ int64) {
 	l.ahead++
 	l.at = l.planned(l.at)
-	heap.Fix(t, l.place)
+	t.byTime.Fix(l.place)
 }
 
 // takeBack undoes the last advance.
@@ -162,7 +147,7 @@ func (t *scheduleTable) takeBack(l *liveSchedule, planned int64) {
 		return // removed or replaced meanwhile
 	}
 	l.at = planned
-	heap.Fix(t, l.place)
+	t.byTime.Fix(l.place)
 }
 
 // fired notes that a firing is in the log.
@@ -175,25 +160,22 @@ func (t *scheduleTable) fired(l *liveSchedule, planned int64) {
 
 func (t *scheduleTable) set(l *liveSchedule, now int64) {
 	t.remove(l.Name)
-	if t.byName == nil {
-		t.byName = make(map[string]*liveSchedule)
-	}
 	t.byName[l.Name] = l
 	l.at = never
-	heap.Push(t, l)
+	t.byTime.Push(l)
 	t.plan(l, now)
 }
 
 func (t *scheduleTable) remove(name string) {
 	if l := t.byName[name]; l != nil {
-		heap.Remove(t, l.place)
+		t.byTime.Remove(l.place)
 		delete(t.byName, name)
 	}
 }
 
 // changed returns the state of what changed and takes it for saved.
 func (t *scheduleTable) changed() (list []Schedule) {
-	for _, l := range t.byTime {
+	for _, l := range t.byTime.All() {
 		if l.changed {
 			list = append(list, l.Schedule)
 			l.changed = false

@@ -36,7 +36,7 @@ type Options struct {
 	Idle bool
 
 	MaxDue    int           // timed messages in memory, default 131,072
-	MaxBatch  int           // messages of one append, default 256
+	MaxBatch  int           // messages of one append, default 32
 	MaxBytes  int           // bytes of one append, as far as one message allows, default 1 MiB
 	SaveEvery time.Duration // how often progress is made durable, default 1 s
 
@@ -52,9 +52,10 @@ type Taken struct {
 }
 
 const (
-	horizon     = 2 * time.Minute // how far ahead rows are loaded
-	longestNap  = time.Second     // how soon a step of the clock is noticed
-	retryPause  = time.Second     // after an error
+	horizon     = 2 * time.Minute  // how far ahead rows are loaded
+	longestNap  = time.Second      // how soon a step of the clock is noticed
+	retryPause  = time.Second      // after an error
+	leastPause  = time.Millisecond // of the deliverer between full batches
 	maxPause    = 5 * time.Millisecond
 	indexChunk  = 256  // records that the keeper indexes at a time
 	deleteChunk = 4096 // rows that the saver removes with one write
@@ -85,7 +86,7 @@ type Service struct {
 	deliverMu sync.Mutex
 
 	mu        sync.Mutex                 // guards what follows, and the levels' progress
-	due       dueHeap                    // all rows below loaded that are not away
+	due       dueRows                    // all rows below loaded that are not away
 	loaded    rowKey                     // rows below are in memory
 	caughtUp  bool                       // everything from before the start is indexed
 	rowFault  bool                       // the last try to read or write rows failed
@@ -127,7 +128,7 @@ func (o Options) withDefaults() (Options, error) {
 	for _, n := range []struct {
 		field *int
 		value int
-	}{{&o.MaxDue, 131_072}, {&o.MaxBatch, 256}, {&o.MaxBytes, 1 << 20}} {
+	}{{&o.MaxDue, 131_072}, {&o.MaxBatch, 32}, {&o.MaxBytes, 1 << 20}} {
 		if *n.field == 0 {
 			*n.field = n.value
 		}
@@ -151,6 +152,7 @@ func Open(o Options) (*Service, error) {
 		o: o, log: o.Log, rows: newRows(o.DB), loaded: rowKey{due: math.MinInt64},
 		wakeKeeper: make(chan struct{}, 1), wakeDeliverer: make(chan struct{}, 1),
 		away: make(map[rowKey]struct{}), awayBy: make(map[string]int64), skip: make(map[message.Position]int64),
+		due: newDueRows(), schedules: newScheduleTable(),
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("schedule: load the progress of delayed messages: %w", err)

@@ -67,6 +67,6 @@ func (s *Service) Stats() Stats {
 			delete(st.Timed, topic)
 		}
 	}
-	st.Schedules, st.InMemory = len(s.schedules.byName), len(s.due)
+	st.Schedules, st.InMemory = len(s.schedules.byName), s.due.Len()
 	return st
 }

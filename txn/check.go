@@ -1,7 +1,6 @@
 package txn
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -43,18 +42,7 @@ type dueItem struct {
 	off message.Offset
 }
 
-type dueHeap []dueItem
-
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dueHeap) Push(x any)        { *h = append(*h, x.(dueItem)) }
-func (h *dueHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
-}
+func (a dueItem) before(b dueItem) bool { return a.at < b.at }
 
 // run checks and writes behind until the context ends.
 func (c *Coordinator) run(ctx context.Context) {
@@ -167,14 +155,14 @@ func (c *Coordinator) adoptLocked(off message.Offset, h half, group string) {
 	}
 	h.group = c.groups.join(group)
 	c.pending[off] = h
-	heap.Push(&c.dueHeap, dueItem{h.due, off})
+	c.due.Push(dueItem{h.due, off})
 }
 
 // laterLocked sets when a half is looked at again.
 func (c *Coordinator) laterLocked(off message.Offset, h half, at int64) {
 	h.due = at
 	c.pending[off] = h
-	heap.Push(&c.dueHeap, dueItem{at, off})
+	c.due.Push(dueItem{at, off})
 }
 
 // checkDue asks about, or gives up, the halves that are due.
@@ -184,11 +172,11 @@ func (c *Coordinator) checkDue(now time.Time) {
 	asks := 0
 	for range stepsPerTick {
 		c.mu.Lock()
-		if len(c.dueHeap) == 0 || c.dueHeap[0].at > ms || asks >= asksPerTick {
+		if c.due.Len() == 0 || c.due.First().at > ms || asks >= asksPerTick {
 			c.mu.Unlock()
 			return
 		}
-		item := heap.Pop(&c.dueHeap).(dueItem)
+		item := c.due.Pop()
 		h, ok := c.pending[item.off]
 		if !ok || h.due != item.at || h.group < 0 {
 			c.mu.Unlock()

@@ -3,6 +3,7 @@ package txn
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -248,8 +249,8 @@ func TestCostsWhatIsPending(t *testing.T) {
 	w.pass(time.Minute)
 	w.log.flush()
 	w.pass(time.Second)
-	if len(w.c.pending) != 10 || len(w.c.dueHeap) > 100 || len(w.c.opMarks) > maxOpMarks {
-		t.Errorf("%d pending, %d due, %d op marks", len(w.c.pending), len(w.c.dueHeap), len(w.c.opMarks))
+	if len(w.c.pending) != 10 || w.c.due.Len() > 100 || len(w.c.opMarks) > maxOpMarks {
+		t.Errorf("%d pending, %d due, %d op marks", len(w.c.pending), w.c.due.Len(), len(w.c.opMarks))
 	}
 	n := 0
 	if err := w.c.state.halves.Range(nil, nil, func([]byte, storedHalf) bool { n++; return true }); err != nil || n != 10 {
@@ -384,6 +385,28 @@ func TestTimeline(t *testing.T) {
 	if _, err := w.c.Show("nothing"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A half can be found a moment before the coordinator is told of it.
+func TestHalfThatIsNotToldOfYet(t *testing.T) {
+	w := newWorld(t)
+	e := w.half("g", "K", "")
+	state := func(want string) {
+		t.Helper()
+		if tl, err := w.c.Show("K"); err != nil || tl.State != want {
+			t.Errorf("%+v, %v, want %s", tl, err, want)
+		}
+	}
+	state("pending")
+	if _, err := w.c.CheckNow("K"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "just been stored") {
+		t.Errorf("checked: %v", err)
+	}
+	if err := w.end(e, Rollback); err != nil {
+		t.Fatal(err)
+	}
+	state("rollback")
+	w.pass(time.Second)
+	state("rollback")
 }
 
 func TestOperatorsWord(t *testing.T) {

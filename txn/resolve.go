@@ -44,7 +44,10 @@ func (c *Coordinator) CheckNow(id string) (*Timeline, error) {
 		c.changed[in.Offset] = struct{}{}
 	}
 	c.mu.Unlock()
-	if !ok {
+	switch {
+	case !ok && in.State == "pending":
+		return nil, fmt.Errorf("%w that can be checked yet: %s has just been stored", ErrNotFound, id)
+	case !ok:
 		return nil, fmt.Errorf("%w that is pending: %s has its outcome, %s", ErrNotFound, id, in.State)
 	}
 	return c.Show(id)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/merlinmq/merlin/internal/heap"
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
 )
@@ -171,7 +172,7 @@ type Coordinator struct {
 	nextOp   message.Offset // marks below it have arrived
 	flights  map[*message.Offset]struct{}
 	cursor   message.Offset // halves below it are adopted or settled
-	dueHeap  dueHeap
+	due      heap.Heap[dueItem]
 	groups   groups
 	windows  map[netip.AddrPort]*window
 	asked    map[message.Offset]*CheckEvent // sent and not answered
@@ -227,7 +228,7 @@ func load(o Options) (*Coordinator, error) {
 		o: o, log: o.Log, now: o.Now, state: newState(o.DB),
 		pending: map[message.Offset]half{}, settling: map[message.Offset]Verdict{}, moved: map[message.Offset]movedTo{},
 		flights: map[*message.Offset]struct{}{}, windows: map[netip.AddrPort]*window{}, asked: map[message.Offset]*CheckEvent{},
-		changed: map[message.Offset]struct{}{}, work: o.Log.NewBatch(), stop: func() {},
+		changed: map[message.Offset]struct{}{}, due: heap.New(dueItem.before, nil), work: o.Log.NewBatch(), stop: func() {},
 	}
 	c.groups.byName = map[string]int32{}
 	c.recent.init()

@@ -146,9 +146,14 @@ func (c *Coordinator) info(v message.View) Info {
 	defer c.mu.Unlock()
 	h, ok := c.pending[in.Offset]
 	if !ok {
-		in.State = "ended"
-		if v, known := c.recent.get(in.Offset); known && v != Unknown {
+		v, known := c.recent.get(in.Offset)
+		switch {
+		case known && v != Unknown:
 			in.State = v.String()
+		case known || in.Offset < c.nextHalf:
+			in.State = "ended"
+		default: // it can be read a moment before its arrival is told
+			in.State = "pending"
 		}
 		return in
 	}
@@ -216,7 +221,9 @@ func (c *Coordinator) Show(id string) (*Timeline, error) {
 	if err := c.addOutcome(t, halves); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(t.Steps, func(a, b Step) int { return a.At.Compare(b.At) })
+	// The log's times are whole milliseconds: within one, the order in which
+	// things follow from one another stands.
+	slices.SortStableFunc(t.Steps, func(a, b Step) int { return cmp.Compare(a.At.UnixMilli(), b.At.UnixMilli()) })
 	return t, nil
 }
 
