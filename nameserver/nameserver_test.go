@@ -297,6 +297,9 @@ func TestNoRouteComesWithItsCause(t *testing.T) {
 	if got := remark("V"); got != "It does not exist; the first message to it creates it, or: merlin topic create V" {
 		t.Errorf("auto-creation on: %s", got)
 	}
+	if got := remark("%RETRY%g"); !strings.HasPrefix(got, "The consumer group has no retry topic yet: ") {
+		t.Errorf("a group that never connected: %s", got)
+	}
 	now = now.Add(5 * time.Second)
 	s.table.disconnected(elsewhere)
 	if got := remark("T"); got != "Broker b at x:1 is gone since 2026-11-21 13:00:05: its connection closed (last heartbeat 2026-11-21 13:00:00)." {

@@ -215,6 +215,8 @@ func (w Why) Cause() string {
 		return "No broker is registered here. " + w.AllGone[len(w.AllGone)-1].String() + "."
 	case w.Registered == 0:
 		return "No broker is registered here: start one and point it at this name server (--namesrv HOST:PORT)."
+	case message.IsRetryTopic(w.Topic):
+		return "The consumer group has no retry topic yet: a broker makes it when the first member of the group connects. Start a consumer of the group, and look at its name."
 	case w.AutoCreates:
 		return "It does not exist; the first message to it creates it, or: merlin topic create " + clip(w.Topic)
 	}

@@ -161,6 +161,8 @@ const (
 	ReqResolveTransaction                   = 30203
 	ReqCheckTransaction                     = 30204
 	ReqWhyTopic                             = 30301 // Merlin's own, to 30319; of the name server
+	ReqWhyMessage                           = 30302
+	ReqWhyQueue                             = 30303
 	ReqListDelayed                          = 30221 // Merlin's own, to 30239
 	ReqShowDelayed                          = 30222
 	ReqChangeDelayed                        = 30223
@@ -168,6 +170,14 @@ const (
 	ReqShowSchedule                         = 30225
 	ReqAddSchedule                          = 30226
 	ReqControlSchedule                      = 30227
+	ReqListDead                             = 30401 // Merlin's own, to 30409
+	ReqShowDead                             = 30402
+	ReqRedrive                              = 30403
+	ReqListRedrives                         = 30404
+	ReqControlRedrive                       = 30405
+	ReqRedriveResults                       = 30406
+	ReqPlanRedrive                          = 30407
+	ReqPurgeDead                            = 30408
 	ReqPopMessage                           = 200050
 	ReqAckMessage                           = 200051
 	ReqPeekMessage                          = 200052
@@ -487,6 +497,8 @@ var requestNames = map[int]string{
 	ReqAuthListACL:                          "AUTH_LIST_ACL",
 	ReqSwitchTimerEngine:                    "SWITCH_TIMER_ENGINE",
 	ReqListTransactions:                     "MERLIN_LIST_TRANSACTIONS",
+	ReqWhyMessage:                           "MERLIN_WHY_MESSAGE",
+	ReqWhyQueue:                             "MERLIN_WHY_QUEUE",
 	ReqShowTransaction:                      "MERLIN_SHOW_TRANSACTION",
 	ReqResolveTransaction:                   "MERLIN_RESOLVE_TRANSACTION",
 	ReqCheckTransaction:                     "MERLIN_CHECK_TRANSACTION",
@@ -497,6 +509,14 @@ var requestNames = map[int]string{
 	ReqShowSchedule:                         "MERLIN_SHOW_SCHEDULE",
 	ReqAddSchedule:                          "MERLIN_ADD_SCHEDULE",
 	ReqControlSchedule:                      "MERLIN_CONTROL_SCHEDULE",
+	ReqListDead:                             "MERLIN_LIST_DEAD",
+	ReqShowDead:                             "MERLIN_SHOW_DEAD",
+	ReqRedrive:                              "MERLIN_REDRIVE",
+	ReqListRedrives:                         "MERLIN_LIST_REDRIVES",
+	ReqControlRedrive:                       "MERLIN_CONTROL_REDRIVE",
+	ReqRedriveResults:                       "MERLIN_REDRIVE_RESULTS",
+	ReqPlanRedrive:                          "MERLIN_PLAN_REDRIVE",
+	ReqPurgeDead:                            "MERLIN_PURGE_DEAD",
 	ReqPopMessage:                           "POP_MESSAGE",
 	ReqAckMessage:                           "ACK_MESSAGE",
 	ReqPeekMessage:                          "PEEK_MESSAGE",

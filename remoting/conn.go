@@ -36,6 +36,7 @@ type Conn struct {
 	whole     int    // of out, up to the end of the last finished frame
 	writer    Writer
 	partial   []byte // the beginning of a frame that has not ended
+	leftover  int    // bytes that were served after the peer left
 	skip      int    // bytes of a rejected frame's body that are yet to come
 	busy      bool   // requests are being rejected
 	connected bool   // Handler.Connected has run
@@ -50,6 +51,7 @@ type Conn struct {
 	braked     atomic.Bool  // the peer is kept from sending; only the watchdog changes it
 	closing    atomic.Bool  // Close was called: end when what is written is out
 	closeCause atomic.Int32 // why, for closing
+	deaf       atomic.Bool  // the peer takes no answers any more; what came from it is still served
 	cause      atomic.Int32 // Cause+1, 0 as long as nothing ended it
 	err        atomic.Pointer[error]
 
@@ -83,7 +85,9 @@ func (c *Conn) State() any {
 func (c *Conn) SetState(v any) { c.state.Store(&v) }
 
 // Closed says whether the connection has ended or is about to.
-func (c *Conn) Closed() bool { return c.closing.Load() || c.cause.Load() != 0 }
+func (c *Conn) Closed() bool { return c.closing.Load() || c.deafOrEnded() }
+
+func (c *Conn) deafOrEnded() bool { return c.deaf.Load() || c.cause.Load() != 0 }
 
 // Close ends the connection when what has been written to it is out. It does
 // not wait for that; Handler.Closed tells.

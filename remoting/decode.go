@@ -30,7 +30,10 @@ func (e *FramingError) Error() string { return e.Reason }
 
 // Decoder decodes frames and keeps the memory for their fields, so that in the
 // long run it allocates nothing. It is for one goroutine.
-type Decoder struct{ fields []Field }
+type Decoder struct {
+	fields []Field
+	shapes [shapeCount]shape
+}
 
 // Reset takes back the fields of the requests that were decoded so far.
 func (d *Decoder) Reset() { d.fields = d.fields[:0] }

@@ -65,12 +65,26 @@ func (h *header) int(key string, value int64) {
 }
 
 func (h *header) jsonKey(key string) {
-	if len(h.ext) > 0 {
+	ext := h.ext
+	if len(ext) > 0 {
+		ext = append(ext, ',', '"')
+	} else {
+		ext = append(ext, '"')
+	}
+	ext = appendEscaped(ext, key)
+	h.ext = append(ext, '"', ':', '"')
+}
+
+// fixed adds fields that are encoded already.
+func (h *header) fixed(f *FixedFields) {
+	if h.encoding == EncodingBinary {
+		h.ext = append(h.ext, f.binary...)
+		return
+	}
+	if len(h.ext) > 0 && len(f.json) > 0 {
 		h.ext = append(h.ext, ',')
 	}
-	h.ext = append(h.ext, '"')
-	h.ext = appendEscaped(h.ext, key)
-	h.ext = append(h.ext, `":"`...)
+	h.ext = append(h.ext, f.json...)
 }
 
 func (h *header) binaryKey(key string, value int) {
@@ -104,11 +118,15 @@ func (h *header) append(out []byte) []byte {
 		out = append(out, h.ext...)
 		out = append(out, '}')
 	}
-	out = append(out, `,"flag":`...)
-	out = strconv.AppendInt(out, int64(h.flag), 10)
-	out = append(out, `,"language":"`...)
-	out = append(out, LanguageName(h.language)...)
-	out = append(out, `","opaque":`...)
+	if h.flag == flagResponse && h.language == LangJava {
+		out = append(out, `,"flag":1,"language":"JAVA","opaque":`...)
+	} else {
+		out = append(out, `,"flag":`...)
+		out = strconv.AppendInt(out, int64(h.flag), 10)
+		out = append(out, `,"language":"`...)
+		out = append(out, LanguageName(h.language)...)
+		out = append(out, `","opaque":`...)
+	}
 	out = strconv.AppendInt(out, int64(h.opaque), 10)
 	if h.remark != "" {
 		out = append(out, `,"remark":"`...)

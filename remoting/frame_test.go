@@ -455,3 +455,37 @@ func FuzzBinaryHeader(f *testing.F) {
 		}
 	})
 }
+
+// Fields that were encoded before stand in the frame as the same fields added
+// one by one.
+func TestFixedFields(t *testing.T) {
+	var fs Fields
+	fs.Str("MSG_REGION", "a\"b")
+	fs.Bool("TRACE_ON", true)
+	fixed := fs.Fixed()
+	for _, encoding := range []byte{EncodingJSON, EncodingBinary} {
+		for _, before := range []bool{false, true} {
+			var a, b header
+			a.reset(encoding, 0, 7, flagResponse)
+			b.reset(encoding, 0, 7, flagResponse)
+			if before {
+				a.int("queueId", 3)
+				b.int("queueId", 3)
+			}
+			a.fixed(fixed)
+			for _, p := range fs {
+				b.str(p.Key, p.Value)
+			}
+			if got, want := a.append(nil), b.append(nil); !bytes.Equal(got, want) {
+				t.Errorf("encoding %d: %q, want %q", encoding, got, want)
+			}
+		}
+	}
+	var none header
+	none.reset(EncodingJSON, 0, 1, flagResponse)
+	none.int("n", 1)
+	none.fixed(Fields(nil).Fixed())
+	if got := none.append(nil); bytes.Contains(got, []byte(`,}`)) {
+		t.Errorf("%q", got)
+	}
+}

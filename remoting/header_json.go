@@ -2,8 +2,7 @@ package remoting
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
+	"math"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -16,7 +15,13 @@ func (d *Decoder) json(h []byte, r *Request) error {
 	s := scanner{b: h}
 	first := len(d.fields)
 	r.Language = LangUnknown
-	if !s.header(d, r) {
+	ok := false
+	if p := d.shapeOf(h); p != nil {
+		ok = p.json(d, &s, r)
+	} else {
+		ok = s.header(d, r)
+	}
+	if !ok {
 		e := &HeaderError{Reason: s.reason, At: s.i, Opaque: r.Opaque, HasOpaque: s.opaque, IsResponse: r.IsResponse()}
 		if !e.HasOpaque {
 			e.Opaque, e.HasOpaque = findOpaque(h[min(s.i, len(h)):])
@@ -41,10 +46,11 @@ func findOpaque(h []byte) (int32, bool) {
 // scanner walks over a JSON text. Its methods return false, with the reason,
 // where the text is not what they read.
 type scanner struct {
-	b      []byte
-	i      int
-	opaque bool // the header's opaque was read
-	reason string
+	b        []byte
+	i        int
+	opaque   bool // the header's opaque was read
+	opaqueAt int  // where its digits begin; -1 if it is there twice, or written as no client does
+	reason   string
 }
 
 func (s *scanner) fail(reason string) bool {
@@ -84,6 +90,9 @@ func (s *scanner) header(d *Decoder, r *Request) bool {
 	for more, ok := s.firstMember(); more; more, ok = s.nextMember() {
 		if !ok {
 			return false
+		}
+		if s.quickMember(r) {
+			continue
 		}
 		key, ok := s.key()
 		if !ok || !s.member(key, d, r) {
@@ -135,6 +144,9 @@ func (s *scanner) nextMember() (more, ok bool) {
 }
 
 func (s *scanner) key() ([]byte, bool) {
+	if key := s.quickKey(); key != nil {
+		return key, true
+	}
 	key, ok := s.string()
 	if !ok {
 		return nil, false
@@ -161,7 +173,7 @@ func (s *scanner) member(key []byte, d *Decoder, r *Request) bool {
 		r.Version = int(n)
 	case "opaque":
 		r.Opaque, ok = s.int32()
-		s.opaque = ok
+		s.opaque, s.opaqueAt = ok, -1
 	case "flag":
 		r.Flag, ok = s.int32()
 	case "language":
@@ -212,17 +224,18 @@ func (s *scanner) int32() (int32, bool) {
 	return int32(n), true
 }
 
-// digits reads what a number nearly always is, and nothing else: a few digits
-// with a comma or brace behind them.
+// digits reads what a number nearly always is, and nothing else: digits with a
+// comma or brace behind them.
 func (s *scanner) digits() (int32, bool) {
-	var n int32
-	for i := s.i; i < len(s.b) && i < s.i+10; i++ {
+	const most = 10
+	var n int64
+	for i := s.i; i < len(s.b) && i <= s.i+most; i++ {
 		switch d := s.b[i] - '0'; {
-		case d <= 9 && i < s.i+9:
-			n = n*10 + int32(d)
-		case i > s.i && (s.b[i] == ',' || s.b[i] == '}'):
+		case d <= 9 && i < s.i+most:
+			n = n*10 + int64(d)
+		case i > s.i && n <= math.MaxInt32 && (s.b[i] == ',' || s.b[i] == '}'):
 			s.i = i
-			return n, true
+			return int32(n), true
 		default:
 			return 0, false
 		}
@@ -269,14 +282,9 @@ func (s *scanner) fields(d *Decoder) bool {
 	return s.reason == ""
 }
 
-// field reads one field, which nearly always is "key":"value" without white
-// space and without an escape in the key.
+// field reads one field, and the simple ones behind it.
 func (s *scanner) field(d *Decoder) bool {
-	b, from := s.b, s.i+1
-	if end := special(b, from); end+2 < len(b) && b[end] == '"' && b[end+1] == ':' && b[end+2] == '"' {
-		s.i = end + 2
-		value, ok := s.string()
-		d.fields = append(d.fields, Field{Key: b[from:end], Value: value})
+	if read, ok := s.quickFields(d); read {
 		return ok
 	}
 	key, ok := s.key()
@@ -289,7 +297,7 @@ func (s *scanner) field(d *Decoder) bool {
 	} else {
 		at := s.i
 		ok = s.skip()
-		value = b[at:s.i]
+		value = s.b[at:s.i]
 	}
 	d.fields = append(d.fields, Field{Key: key, Value: value})
 	return ok
@@ -364,33 +372,11 @@ func (s *scanner) string() ([]byte, bool) {
 	return s.b[from:i], true
 }
 
-const (
-	eachOne  = 0x0101010101010101
-	eachHigh = 0x8080808080808080
-)
-
-// special returns the place of the first quote or backslash of b from i on, or
-// len(b). It looks at eight bytes at once: a byte of x is zero where
-// the text has the one looked for, and the lowest bit that is left of
-// (x-eachOne)&^x&eachHigh belongs to the first zero byte.
-func special(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		q, e := w^('"'*eachOne), w^('\\'*eachOne)
-		if m := ((q-eachOne)&^q | (e-eachOne)&^e) & eachHigh; m != 0 {
-			return i + bits.TrailingZeros64(m)>>3
-		}
-	}
-	for i < len(b) && b[i] != '"' && b[i] != '\\' {
-		i++
-	}
-	return i
-}
-
 // unescape goes on with a string that began at from and has its first escape at
 // i.
 func (s *scanner) unescape(from, i int) ([]byte, bool) {
-	b, w := s.b, i
+	b := s.b
+	i, w := quickUnescape(b, i, i)
 	for i < len(b) {
 		switch b[i] {
 		case '"':
@@ -465,9 +451,6 @@ func (s *scanner) unicode(i int, dst []byte) (int, bool) {
 func hex4(b []byte, i int) (rune, bool) {
 	if i+4 > len(b) {
 		return 0, false
-	}
-	if b[i] == '0' && b[i+1] == '0' && b[i+2] == '0' && b[i+3]-'0' <= 9 {
-		return rune(b[i+3] - '0'), true // what parts properties
 	}
 	var r rune
 	for _, c := range b[i : i+4] {

@@ -23,6 +23,12 @@ const maxServed = 256
 // the connection has to end. b may be changed and is free afterwards.
 func (c *Conn) feed(b []byte) bool {
 	s := c.server
+	if c.deaf.Load() {
+		if c.leftover += len(b); c.leftover > maxLeftover {
+			c.kill(CausePeer, nil)
+			return false
+		}
+	}
 	s.enter()
 	c.feeding.Store(true)
 	s.counters.bytesIn.Add(int64(len(b)))

@@ -28,7 +28,7 @@ func (c *Conn) Later(t Ticket, code int) *Writer {
 }
 
 func (w *Writer) begin(c *Conn, t Ticket, code int) {
-	w.c, w.drop, w.late = c, t.OneWay || c.cause.Load() != 0, false
+	w.c, w.drop, w.late = c, t.OneWay || c.deafOrEnded(), false
 	w.frame, w.body, w.copied = 0, 0, nil
 	w.head.reset(t.Encoding, code, t.Opaque, flagResponse)
 }
@@ -141,19 +141,30 @@ func (c *Conn) flush() error {
 	return err
 }
 
-// write gives b to the socket, and ends the connection where that fails.
+// maxLeftover bounds what is served of a peer that has left: enough for
+// thousands of commits, little of a flood.
+const maxLeftover = 1 << 20
+
+// write gives b to the socket, and ends the connection where that fails. Where
+// it fails because the peer has left, the connection goes on without answers:
+// what the peer sent before, such as commits that want none, lies in buffers
+// that are bounded and gets no more, and the transport ends it at their end.
 func (c *Conn) write(b []byte) error {
 	s := c.server
 	c.writeMu.Lock()
 	err := ErrClosed
-	if !c.gone && c.cause.Load() == 0 {
+	if !c.gone && !c.deafOrEnded() {
 		c.writing.Store(s.now())
 		err = c.sock.write(b)
 		c.writing.Store(0)
 	}
 	c.writeMu.Unlock()
 	if err != nil {
-		c.kill(socketCause(err))
+		if cause, err := socketCause(err); cause == CausePeer {
+			c.deaf.Store(true)
+		} else {
+			c.kill(cause, err)
+		}
 		return ErrClosed
 	}
 	s.counters.bytesOut.Add(int64(len(b)))
@@ -205,7 +216,7 @@ func (c *Conn) enqueue(frame []byte) error {
 	s := c.server
 	n := int64(len(frame))
 	c.mu.Lock()
-	if c.closed || c.cause.Load() != 0 {
+	if c.closed || c.deafOrEnded() {
 		c.mu.Unlock()
 		return ErrClosed
 	}

@@ -17,6 +17,21 @@ func (f *Fields) Int(key string, value int64) { f.Str(key, strconv.FormatInt(val
 // Bool is described at Str.
 func (f *Fields) Bool(key string, value bool) { f.Str(key, strconv.FormatBool(value)) }
 
+// FixedFields are fields that are the same in many answers, encoded once.
+type FixedFields struct{ json, binary []byte }
+
+// Fixed encodes the fields for Writer.Fixed. It must not be changed afterwards.
+func (f Fields) Fixed() *FixedFields {
+	encode := func(encoding byte) []byte {
+		h := header{encoding: encoding}
+		for _, p := range f {
+			h.str(p.Key, p.Value)
+		}
+		return h.ext
+	}
+	return &FixedFields{json: encode(EncodingJSON), binary: encode(EncodingBinary)}
+}
+
 // Response is an answer as a value, for everything that is not sent a hundred
 // thousand times a second; a Writer is for the rest.
 type Response struct {
@@ -75,6 +90,9 @@ func (w *Writer) Fields(fs Fields) *Writer {
 	}
 	return w
 }
+
+// Fixed adds fields that were encoded before.
+func (w *Writer) Fixed(f *FixedFields) *Writer { w.head.fixed(f); return w }
 
 // Body sets the body. The bytes are copied by End and must hold until then.
 func (w *Writer) Body(b []byte) *Writer { w.copied = b; return w }

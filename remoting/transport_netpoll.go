@@ -4,6 +4,7 @@ package remoting
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -150,10 +151,14 @@ type netpollSocket struct {
 
 func (s *netpollSocket) write(b []byte) error {
 	w := s.conn.Writer()
-	if _, err := w.WriteBinary(b); err != nil {
-		return err
+	_, err := w.WriteBinary(b)
+	if err == nil {
+		err = w.Flush()
 	}
-	return w.Flush()
+	if errors.Is(err, netpoll.ErrConnClosed) {
+		return ErrClosed // netpoll has seen the peer leave, or us
+	}
+	return err
 }
 
 func (s *netpollSocket) pending() int { return s.input.Len() }
