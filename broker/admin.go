@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/merlinmq/merlin/broker/pop"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/store"
 )
@@ -16,8 +17,14 @@ func (b *Broker) DeleteTopic(name string) error {
 	if strings.TrimSpace(name) == "" {
 		return refuse(KindInvalidParameter, "The specified topic is blank.")
 	}
+	if err := b.forgetDeadTopic(name); err != nil {
+		return err
+	}
 	if _, err := b.topics.Delete(name); err != nil {
 		return err
+	}
+	if err := b.pops.DeleteTopic(name); err != nil {
+		return popRefusal(err, "forgetting what was handed out of %s", name)
 	}
 	if err := b.offsets.DeleteTopic(name); err != nil {
 		return err
@@ -34,6 +41,9 @@ func (b *Broker) CleanUnusedTopics() error {
 	for _, name := range b.store.Topics() {
 		if b.topics.LookupString(name) != nil {
 			continue
+		}
+		if err := b.forgetDeadTopic(name); err != nil {
+			return err
 		}
 		if err := b.offsets.DeleteTopic(name); err != nil {
 			return err
@@ -53,6 +63,10 @@ func (b *Broker) DeleteGroup(name string, offsets bool) error {
 	}
 	if err := b.clients.Forget(name); err != nil {
 		return err
+	}
+	b.publishPops()
+	if err := b.pops.DeleteGroup(name); err != nil {
+		return popRefusal(err, "forgetting what was handed out to %s", name)
 	}
 	if !offsets {
 		return nil
@@ -103,6 +117,8 @@ func (b *Broker) CommitOffset(group, topic string, queue int32, offset message.O
 		return refuse(KindInvalidParameter, "QueueId %d is illegal, topic is %s", queue, topic)
 	}
 	b.offsets.Commit(group, topic, queue, offset)
+	b.pops.Advance(pop.Key{Topic: topic, Group: group, Queue: queue}, offset)
+	b.pulls.committed(b.now(), group, topic, queue, offset)
 	return nil
 }
 
@@ -122,6 +138,11 @@ func (b *Broker) CloneOffsets(from, to, topic string, offline bool) error {
 			continue
 		}
 		b.offsets.Clone(from, to, name)
+		for queue, at := range b.offsets.OfTopic(to, name) {
+			if err := b.pops.Reset(pop.Key{Topic: name, Group: to, Queue: queue}, at); err != nil {
+				return popRefusal(err, "resetting what the group %s pops of %s", to, name)
+			}
+		}
 	}
 	return nil
 }
@@ -169,6 +190,9 @@ func (b *Broker) ResetOffsets(r *ResetRequest) (map[QueueRef]message.Offset, err
 			return nil, err
 		}
 		offsets[QueueRef{r.Topic, b.cfg.Name, q}] = at
+	}
+	if err := b.resetPops(r, offsets); err != nil {
+		return nil, err
 	}
 	group, online := b.clients.Consumers(r.Group)
 	if !online {

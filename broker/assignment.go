@@ -36,8 +36,6 @@ func requestModeKey(topic, group string) []byte { return []byte(topic + "\x00" +
 // are always pulled. Refusals are *Error.
 func (b *Broker) SetRequestMode(m RequestMode) error {
 	switch {
-	case m.Pop:
-		return refuse(KindInvalidParameter, "this broker does not hand messages out by pop; leave the mode of %s and %s at PULL", m.Topic, m.Group)
 	case message.IsRetryTopic(m.Topic):
 		return refuse(KindNoPermission, "retry topic is not allowed to set mode: %s", m.Topic)
 	case b.topics.LookupString(m.Topic) == nil:
@@ -75,6 +73,71 @@ const (
 	AssignAverage = "AVG"           // neighbouring queues to one member
 	AssignCircle  = "AVG_BY_CIRCLE" // queues in turn
 )
+
+func (b *Broker) requestMode(topic, group string) (RequestMode, error) {
+	m, _, err := b.modes.stored.Get(requestModeKey(topic, group))
+	if err != nil {
+		return m, fail(KindSystem, err, "reading how the group %s gets the topic %s", group, topic)
+	}
+	return m, nil
+}
+
+// SetPopRoutes is told by whoever registers the broker which brokers have the
+// topics that groups pop.
+func (b *Broker) SetPopRoutes(brokers map[string][]string) { b.popRoutes.Store(&brokers) }
+
+// PopBrokers returns the brokers from which a group pops a topic, and whether
+// it pops it at all. Where the name servers did not tell yet there are none.
+// Refusals are *Error.
+func (b *Broker) PopBrokers(topic, group string) (brokers []string, pops bool, err error) {
+	m, err := b.requestMode(topic, group)
+	if err != nil || !m.Pop {
+		return nil, false, err
+	}
+	if routes := b.popRoutes.Load(); routes != nil {
+		brokers = (*routes)[topic]
+	}
+	return brokers, true, nil
+}
+
+// AnyQueue is what a member is assigned that pops from all queues of a broker.
+const AnyQueue = -1
+
+// AssignPop returns from which queues of a topic a member of a group pops, and
+// whether the group does pop it; if not, Assign says what it pulls. Refusals are
+// *Error.
+func (b *Broker) AssignPop(topic, group, member, strategy string) (queues []int32, pops, known bool, err error) {
+	m, err := b.requestMode(topic, group)
+	if err != nil || !m.Pop {
+		return nil, false, false, err
+	}
+	own, known, err := b.Assign(topic, group, member, strategy, false)
+	if err != nil || !known {
+		return nil, true, known, err
+	}
+	members := b.clients.ConsumerIDs(group)
+	if m.Shared <= 0 || int(m.Shared) >= len(members)-1 {
+		return []int32{AnyQueue}, true, true, nil
+	}
+	t := b.topics.LookupString(topic)
+	if t == nil || len(members) > int(t.ReadQueues) {
+		return own, true, true, nil
+	}
+	// Each also pops what belongs to the members behind it.
+	queues = slices.Clone(own)
+	at := slices.Index(members, member)
+	for i := 1; i <= int(m.Shared); i++ {
+		more, known, err := b.Assign(topic, group, members[(at+i)%len(members)], strategy, false)
+		if err != nil {
+			return nil, true, false, err
+		}
+		if known {
+			queues = append(queues, more...)
+		}
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), true, true, nil
+}
 
 // Assign divides the readable queues of a topic on this broker among the
 // members of the group and returns those of one member. Every member of a

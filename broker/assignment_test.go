@@ -48,7 +48,7 @@ func TestAssign(t *testing.T) {
 	if _, _, err := b.Assign("assigned", "g", "m3", "NONE", false); err == nil {
 		t.Error("an unknown strategy is taken")
 	}
-	for what, m := range map[string]RequestMode{"pop": {Topic: "assigned", Group: "g", Pop: true}, "a retry topic": {Topic: "%RETRY%g", Group: "g"},
+	for what, m := range map[string]RequestMode{"a retry topic": {Topic: "%RETRY%g", Group: "g"},
 		"no topic": {Topic: "none", Group: "g"}, "no group": {Topic: "assigned", Group: "none"}} {
 		if err := b.SetRequestMode(m); err == nil {
 			t.Errorf("the mode of %s is taken", what)
@@ -59,5 +59,34 @@ func TestAssign(t *testing.T) {
 	}
 	if all, err := b.RequestModes(); err != nil || len(all) != 1 || all[0].Group != "g" {
 		t.Errorf("the modes: %v, %v", all, err)
+	}
+}
+
+// TestAssignPop: members that pop share all queues, or those of their neighbours.
+func TestAssignPop(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	if err := b.topics.Update(TopicConfig{Name: "assigned", ReadQueues: 7, WriteQueues: 7, Perm: permReadWrite}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		sub, _ := ParseSubscription("assigned", "*", ExpressionTag, 1)
+		if err := b.Heartbeat(&fakeClient{port: uint16(i + 1)}, consume(fmt.Sprint("m", i), "g", sub)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, pops, _, err := b.AssignPop("assigned", "g", "m0", AssignAverage); pops || err != nil {
+		t.Errorf("a group that pulls: pops %t, %v", pops, err)
+	}
+	for shared, want := range map[int32][]int32{-1: {AnyQueue}, 0: {AnyQueue}, 1: {0, 1, 2, 3, 4}, 2: {AnyQueue}, 100: {AnyQueue}} {
+		if err := b.SetRequestMode(RequestMode{Topic: "assigned", Group: "g", Pop: true, Shared: shared}); err != nil {
+			t.Fatal(err)
+		}
+		got, pops, known, err := b.AssignPop("assigned", "g", "m0", AssignAverage)
+		if !slices.Equal(got, want) || !pops || !known || err != nil {
+			t.Errorf("shared by %d: %v, pops %t, known %t, %v; want %v", shared, got, pops, known, err, want)
+		}
+	}
+	if _, pops, known, err := b.AssignPop("assigned", "g", "stranger", AssignAverage); !pops || known || err != nil {
+		t.Errorf("a stranger: pops %t, known %t, %v", pops, known, err)
 	}
 }

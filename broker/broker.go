@@ -69,13 +69,17 @@ type Broker struct {
 	traffic    traffic
 	apache     ApacheImport
 	holds      *holds
+	pulls      pullLog
 	filters    filterCache
 	stats      *Stats
 	delays     atomic.Pointer[schedule.Service] // set at the end of open
 	meters     meters
 	txn        *txn.Coordinator
+	dead       deadLetters
+	redrives   *redrives // set at the end of open
 	// recovered is what the store found when it was opened.
 	recovered store.Recovery
+	popping
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc
@@ -114,7 +118,15 @@ func Open(dir string, o Options) (*Broker, error) {
 	if err := b.openDelays(o.FS, dir); err != nil {
 		return nil, errors.Join(err, b.closeParts())
 	}
+	if err := errors.Join(b.openDead(), b.openRedrives()); err != nil {
+		b.redrives.close()
+		return nil, errors.Join(err, b.closeParts())
+	}
 	if err := b.startRetention(); err != nil {
+		b.redrives.close()
+		return nil, errors.Join(err, b.closeParts())
+	}
+	if err := b.openPops(); err != nil {
 		return nil, errors.Join(err, b.closeParts())
 	}
 	b.holds.start()
@@ -149,8 +161,9 @@ func (b *Broker) open(dir string, o Options) (err error) {
 func (b *Broker) storeOptions(o Options) store.Options {
 	s := o.Settings
 	return store.Options{
-		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, QueueFileEntries: s.QueueFileEntries,
+		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, HotBytes: s.HotBytes, QueueFileEntries: s.QueueFileEntries,
 		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
+		CheckpointEvery: s.CheckpointEvery, Transfer: &s.Transfer,
 		StoreHost: b.StoreHost, Progress: o.Progress, Events: o.Events.Store,
 		OnArrive: b.onArrive,
 		TagCode:  s.DelayLevels.EntryCode, BeforeDrop: b.beforeDrop, AcceptLoss: o.AcceptLoss,
@@ -202,19 +215,27 @@ func (b *Broker) Holds() int { return b.holds.Len() }
 func (b *Broker) runJobs(ctx context.Context) {
 	save := time.NewTicker(b.cfg.OffsetFlushEvery)
 	defer save.Stop()
+	sweep := time.NewTicker(time.Second)
+	defer sweep.Stop()
 	scan := time.NewTicker(10 * time.Second)
 	defer scan.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-sweep.C:
+			b.sweepPops()
 		case <-save.C:
+			b.publishPops()
 			if err := b.offsets.Flush(); err != nil {
 				b.events.Warn("committed offsets could not be saved; they are tried again", "error", err)
 			}
 		case <-scan.C:
 			b.clients.Expire()
-			b.locks.Sweep()
+			if err := b.locks.Sweep(); err != nil {
+				b.events.Warn("locks that are over could not be removed; they are tried again", "error", err)
+			}
+			b.pulls.sweep(b.now())
 			b.meters.sample(b.meterNow())
 			b.traffic.sample(b.now())
 		}
@@ -226,7 +247,9 @@ func (b *Broker) runJobs(ctx context.Context) {
 func (b *Broker) Close() error {
 	b.closeOnce.Do(func() {
 		b.holds.close()
+		b.popWaits.Load().Close()
 		b.stopRetention()
+		b.redrives.close()
 		b.stop()
 		b.jobs.Wait()
 		b.closeErr = b.closeParts()
@@ -247,6 +270,10 @@ func (b *Broker) closeParts() error {
 	}
 	if b.txn != nil {
 		errs = append(errs, b.txn.Close()) // saves as far as the store has made durable
+	}
+	if b.pops != nil {
+		b.publishPops()
+		errs = append(errs, b.pops.Close())
 	}
 	if b.offsets != nil {
 		errs = append(errs, b.offsets.Flush())

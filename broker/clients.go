@@ -1,157 +1,15 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/merlinmq/merlin/internal/kv"
-	"github.com/merlinmq/merlin/message"
 )
-
-// Client is a connection to a client, in no wire's words. Gateways implement
-// it; a value must be comparable and stand for one connection. The methods may
-// be called from any goroutine, and all but Ask return without waiting for the
-// client.
-type Client interface {
-	RemoteAddr() netip.AddrPort
-	// NotifyConsumersChanged tells that the members of the group or their
-	// subscriptions changed, so that it divides the queues anew.
-	NotifyConsumersChanged(group string)
-	// ResetOffsets tells a consumer to go on at other offsets.
-	ResetOffsets(r *OffsetReset)
-	// CheckTransaction asks a producer what became of a transaction; the answer
-	// comes as an end of the transaction.
-	CheckTransaction(c *TransactionCheck) error
-	// Ask asks a client for something and waits for the answer, which is in the
-	// client's own words. The context bounds the wait.
-	Ask(ctx context.Context, q *Question) ([]byte, error)
-}
-
-// OffsetReset tells the members of a group where to go on in a topic.
-type OffsetReset struct {
-	Group     string
-	Topic     string
-	Timestamp int64 // ms; what was asked for
-	Force     bool
-	Offsets   map[QueueRef]message.Offset
-}
-
-// TransactionCheck is a half message whose producer is asked for the outcome.
-type TransactionCheck struct {
-	Group       string
-	Topic       string
-	HalfOffset  message.Offset   // in the half queue
-	Position    message.Position // of the half record
-	MessageID   string           // the unique key
-	OffsetID    string
-	Transaction string
-	Record      []byte // with the real topic and queue
-}
-
-// QuestionKind is what a Question is about.
-type QuestionKind int
-
-// What can be asked of a client.
-const (
-	AskRunningInfo     QuestionKind = iota // how a consumer is doing
-	AskConsumeDirectly                     // consume this record now
-	AskQueueOffsets                        // how far a consumer is in a topic
-	AskTakeReply                           // take the reply to a request
-)
-
-// Question is something that only the client knows.
-type Question struct {
-	Kind      QuestionKind
-	Group     string
-	ClientID  string
-	Topic     string
-	MessageID string
-	Stacks    bool   // with the client's thread stacks
-	Record    []byte // for AskConsumeDirectly
-	Reply     *Reply // for AskTakeReply
-}
-
-// ConsumeType is who starts the transfer of a message.
-type ConsumeType byte
-
-// The consume types.
-const (
-	ConsumeActively  ConsumeType = iota // the application pulls
-	ConsumePassively                    // the client library pushes
-	ConsumePop                          // the broker hands out
-)
-
-// MessageModel is how a group's members share messages.
-type MessageModel byte
-
-// The message models.
-const (
-	Clustering MessageModel = iota
-	Broadcasting
-)
-
-// ConsumeFrom is where a group that has no offsets begins.
-type ConsumeFrom byte
-
-// Where to begin.
-const (
-	FromLastOffset ConsumeFrom = iota
-	FromFirstOffset
-	FromTimestamp
-)
-
-// Heartbeat is what a client tells about itself, every 30 s or so.
-type Heartbeat struct {
-	ClientID  string
-	Language  byte // as the client numbers it
-	Version   int32
-	Producers []string // groups
-	Consumers []ConsumerHeartbeat
-	// Partial: the subscriptions are left out because they did not change.
-	Partial bool
-}
-
-// ConsumerHeartbeat is one consumer group of a Heartbeat.
-type ConsumerHeartbeat struct {
-	Group         string
-	Type          ConsumeType
-	Model         MessageModel
-	From          ConsumeFrom
-	UnitMode      bool
-	Subscriptions []*Subscription
-}
-
-// ClientInfo is one client of a group.
-type ClientInfo struct {
-	Client        Client
-	ID            string
-	Language      byte
-	Version       int32
-	LastHeartbeat time.Time
-	Subscriptions []*Subscription // of this member; nil for producers
-
-	signature string    // of the subscriptions
-	joined    time.Time // when it first sent these subscriptions
-}
-
-// ConsumerGroup is what the members of a group say of it.
-type ConsumerGroup struct {
-	Name          string
-	Type          ConsumeType
-	Model         MessageModel
-	From          ConsumeFrom
-	Members       []ClientInfo // sorted by id
-	Subscriptions []*Subscription
-}
-
-// clientLife is how long a client counts as alive after its last heartbeat.
-const clientLife = 120 * time.Second
 
 // Clients knows who is connected: producers and consumers by group and
 // connection, and what each group subscribes to. Subscriptions are kept when
@@ -160,6 +18,7 @@ const clientLife = 120 * time.Second
 type Clients struct {
 	groups *Groups
 	now    func() time.Time
+	life   time.Duration                   // of a client after its last heartbeat; set likewise
 	warn   func(text string, pairs ...any) // nil for nobody; set before the first heartbeat
 	stored *kv.Bucket[storedSubscriptions]
 	subs   *nameTable[groupSubscriptions] // for pulls, which take no lock; written under mu
@@ -207,6 +66,7 @@ type storedSubscriptions struct {
 // openClients loads the stored subscriptions.
 func openClients(db *kv.DB, groups *Groups, now func() time.Time) (*Clients, error) {
 	c := &Clients{
+		life:   clientLife,
 		groups: groups, now: now,
 		stored:    kv.NewBucket(db, "subscription", kv.JSON[storedSubscriptions]()),
 		subs:      newNameTable[groupSubscriptions](),
@@ -434,12 +294,12 @@ func (c *Clients) Closed(client Client) {
 	told.send()
 }
 
-// Expire takes out the clients that sent no heartbeat for 120 s and returns
+// Expire takes out the clients that sent no heartbeat for their life and returns
 // how many memberships ended.
 func (c *Clients) Expire() int {
 	var told notices
 	c.mu.Lock()
-	before := c.now().Add(-clientLife)
+	before := c.now().Add(-c.life)
 	gone := 0
 	for client, groups := range c.of {
 		for group, as := range maps.Clone(groups) {
@@ -488,157 +348,4 @@ func (c *Clients) noticeLocked(g *consumerGroup, told *notices) {
 			group  string
 		}{client, g.name})
 	}
-}
-
-// ConsumerIDs returns the ids of the group's members, each once, sorted.
-func (c *Clients) ConsumerIDs(group string) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := c.consumers[group]
-	if g == nil {
-		return nil
-	}
-	ids := make([]string, 0, len(g.members))
-	for _, m := range g.members {
-		ids = append(ids, m.ID)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// Consumers returns what is known of a group that has members now.
-func (c *Clients) Consumers(group string) (ConsumerGroup, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := c.consumers[group]
-	if g == nil {
-		return ConsumerGroup{}, false
-	}
-	return ConsumerGroup{
-		Name: g.name, Type: g.kind, Model: g.model, From: g.from,
-		Members: sortedMembers(g.members), Subscriptions: sortedSubscriptions(c.subs.get(group)),
-	}, true
-}
-
-func sortedMembers(members map[Client]*ClientInfo) []ClientInfo {
-	list := make([]ClientInfo, 0, len(members))
-	for _, m := range members {
-		list = append(list, *m)
-	}
-	slices.SortFunc(list, func(a, b ClientInfo) int {
-		if n := strings.Compare(a.ID, b.ID); n != 0 {
-			return n
-		}
-		return a.Client.RemoteAddr().Compare(b.Client.RemoteAddr())
-	})
-	return list
-}
-
-// Consumer returns the member of the group with that id; of several
-// connections, the one whose heartbeat is the latest.
-func (c *Clients) Consumer(group, id string) (ClientInfo, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := c.consumers[group]
-	if g == nil {
-		return ClientInfo{}, false
-	}
-	return latest(g.members, id)
-}
-
-func latest(members map[Client]*ClientInfo, id string) (found ClientInfo, ok bool) {
-	for _, m := range members {
-		if m.ID == id && (!ok || m.LastHeartbeat.After(found.LastHeartbeat)) {
-			found, ok = *m, true
-		}
-	}
-	return found, ok
-}
-
-// GroupsOf returns the groups that have members now and subscribe to the topic, sorted.
-func (c *Clients) GroupsOf(topic string) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var groups []string
-	for name := range c.consumers {
-		if s := c.subs.get(name); s != nil && s.byTopic[topic] != nil {
-			groups = append(groups, name)
-		}
-	}
-	slices.Sort(groups)
-	return groups
-}
-
-// OnlineGroups returns the groups that have members now, sorted.
-func (c *Clients) OnlineGroups() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.consumers))
-}
-
-// Subscriptions returns what the group subscribes to, sorted by topic, whether
-// or not it has members now.
-func (c *Clients) Subscriptions(group string) []*Subscription {
-	return sortedSubscriptions(c.subs.get(group))
-}
-
-// Producers returns the producers of a group, sorted by id.
-func (c *Clients) Producers(group string) []ClientInfo {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return sortedMembers(c.producers[group])
-}
-
-// ProducerGroups returns the groups that have producers now, sorted.
-func (c *Clients) ProducerGroups() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.producers))
-}
-
-// PickProducer returns one live producer of the group, another one each time.
-func (c *Clients) PickProducer(group string) (ClientInfo, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	members := sortedMembers(c.producers[group])
-	if len(members) == 0 {
-		return ClientInfo{}, false
-	}
-	c.turn[group]++
-	return members[c.turn[group]%len(members)], true
-}
-
-// Producer returns the producer with that id, of whatever group.
-func (c *Clients) Producer(id string) (ClientInfo, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var found ClientInfo
-	ok := false
-	for _, members := range c.producers {
-		if m, has := latest(members, id); has && (!ok || m.LastHeartbeat.After(found.LastHeartbeat)) {
-			found, ok = m, true
-		}
-	}
-	return found, ok
-}
-
-// Forget removes what was kept of a deleted group's subscriptions.
-func (c *Clients) Forget(group string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.subs.set(group, nil)
-	if err := c.stored.Delete([]byte(group), kv.Buffered); err != nil {
-		return fail(KindSystem, err, "removing the subscriptions of the group %s", group)
-	}
-	return nil
-}
-
-// eachSubscription calls fn for every subscription of every group.
-func (c *Clients) eachSubscription(fn func(group string, s *Subscription)) {
-	c.subs.each(func(group string, g *groupSubscriptions) bool {
-		for _, s := range g.byTopic {
-			fn(group, s)
-		}
-		return true
-	})
 }

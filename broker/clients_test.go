@@ -193,6 +193,24 @@ func TestSubscriptionsSurviveARestart(t *testing.T) {
 	}
 }
 
+// TestClientLifeIsASetting: a client counts as gone after Clients.life, which
+// the broker takes from its settings.
+func TestClientLifeIsASetting(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	db := testDB(t)
+	clients := must(openClients(db, must(openGroups(db, DefaultSettings(), time.Now)), func() time.Time { return now }))
+	clients.life = 30 * time.Second
+	wantKind(t, "Heartbeat", clients.Heartbeat(&fakeClient{}, consume("a", "g", subscription("t", 1))), noRefusal)
+	now = now.Add(29 * time.Second)
+	if gone := clients.Expire(); gone != 0 {
+		t.Errorf("%d clients are gone after 29 s", gone)
+	}
+	now = now.Add(2 * time.Second)
+	if gone := clients.Expire(); gone != 1 {
+		t.Errorf("%d clients are gone after 31 s, want 1", gone)
+	}
+}
+
 // TestClientsModel runs random heartbeats, departures and silences against
 // plain maps.
 func TestClientsModel(t *testing.T) {

@@ -76,7 +76,7 @@ func (b *Broker) openDelays(fsys vfs.FS, dir string) error {
 	delays, err := schedule.Open(schedule.Options{
 		Log: &delayLog{b: b}, DB: b.db, Rules: b.delayRules, Now: b.now, Host: b.StoreHost,
 		NewID:    func() string { return b.ids.Next(b.now()) },
-		Imported: b.apache.Delays, Taken: taken, Warn: b.events.Warn,
+		Imported: b.apache.Delays, Taken: taken, Warn: b.events.Warn, SaveEvery: b.cfg.DelaySaveEvery,
 	})
 	if err != nil {
 		return err

@@ -64,10 +64,12 @@ func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
 	if b.offsets, err = openOffsets(b.db, b.now); err != nil {
 		return err
 	}
-	b.locks = newLocks(b.now)
+	if b.locks, err = openLocks(b.db, func() time.Duration { return ms(b.cfg.LockLifeMs.Load()) }, b.now); err != nil {
+		return err
+	}
 	b.clients, err = openClients(b.db, b.groups, b.now)
 	if b.clients != nil {
-		b.clients.warn = b.events.Warn
+		b.clients.warn, b.clients.life = b.events.Warn, b.cfg.ClientLife
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -14,6 +15,8 @@ import (
 type Filter struct {
 	Tag    func(code int64) bool   // asked of the queue's entry first
 	Record func(message.View) bool // then of the record
+	// Properties is the same as Record, where that looks at properties alone.
+	Properties func(message.Properties) bool
 }
 
 // filterOf returns the filter of a pull: its own expression, or what the group
@@ -73,13 +76,14 @@ func (b *Broker) filterFor(sub *Subscription) (Filter, error) {
 	if err != nil {
 		return Filter{}, err
 	}
-	return Filter{Record: match}, nil
+	return Filter{Record: match.match, Properties: match.properties}, nil
 }
 
 // compiled is an expression, or why it does not compile.
 type compiled struct {
-	match func(message.View) bool
-	err   *Error
+	match      func(message.View) bool
+	properties func(message.Properties) bool
+	err        *Error
 }
 
 // filterCache keeps compiled expressions by their text; safe for concurrent
@@ -115,22 +119,25 @@ func (c *filterCache) put(text string, f compiled) {
 }
 
 // compile returns what an SQL92 subscription lets through. Refusals are *Error.
-func (b *Broker) compile(sub *Subscription) (func(message.View) bool, error) {
+func (b *Broker) compile(sub *Subscription) (compiled, error) {
 	if sub.Type != ExpressionSQL {
-		return nil, refuse(KindSubscriptionParse, "the expression type %q for the topic %s is neither TAG nor SQL92", sub.Type, sub.Topic)
+		return compiled{}, refuse(KindSubscriptionParse, "the expression type %q for the topic %s is neither TAG nor SQL92", sub.Type, sub.Topic)
 	}
 	f, known := b.filters.get(sub.Expression)
 	if !known {
-		f = compileText(sub.Expression)
+		f = compileText(sub.Expression, b.stamp)
 		b.filters.put(sub.Expression, f)
 	}
 	if f.err != nil {
-		return nil, f.err
+		return compiled{}, f.err
 	}
-	return f.match, nil
+	return f, nil
 }
 
-func compileText(expression string) compiled {
+// compileText compiles an expression. The stamp is what the broker adds to the
+// properties of every message; it is not looked at if the expression asks for
+// nothing of it.
+func compileText(expression string, stamp []byte) compiled {
 	e, err := filter.Compile(expression)
 	if err != nil {
 		shown := fmt.Sprintf("%q", expression)
@@ -139,7 +146,16 @@ func compileText(expression string) compiled {
 		}
 		return compiled{err: fail(KindSubscriptionParse, err, "the SQL92 expression %s does not compile", shown)}
 	}
-	return compiled{match: func(v message.View) bool { return e.Match(v.Properties()) }}
+	match := e.Match
+	if stamped := message.Properties(stamp); !e.Asks(stamped) {
+		match = func(p message.Properties) bool {
+			if n := len(p) - len(stamped); n > 0 && p[n-1] == 0x02 && bytes.Equal(p[n:], stamped) {
+				p = p[:n]
+			}
+			return e.Match(p)
+		}
+	}
+	return compiled{properties: match, match: func(v message.View) bool { return match(v.Properties()) }}
 }
 
 // checkFilters compiles what a member of a group subscribes to with its

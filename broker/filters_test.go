@@ -288,3 +288,24 @@ func BenchmarkFilteredScan(b *testing.B) {
 		}
 	}
 }
+
+// What the broker adds to every message is found where an expression asks for
+// it, and not taken for a part of it where not.
+func TestFiltersAndTheStamp(t *testing.T) {
+	b := openBroker(t, t.TempDir(), nil)
+	for i, p := range []string{"", "a\x01x\x02", "MSG_REGION\x01own\x02", "a\x01y\x02b\x01zMSG_REGION\x02"} {
+		mustSend(t, b, request("stamp", fmt.Sprint(i), p))
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	for expression, want := range map[string]int{
+		"a = 'x'": 1, "a IS NULL": 2, "b ENDSWITH 'N'": 1, "MSG_REGION = 'DefaultRegion'": 4, "CLUSTER IS NOT NULL AND a = 'y'": 1,
+		"MSG_REGION = 'own'": 0, "UNIQ_KEY IS NOT NULL": 4, "TRACE_ON = 'true' OR a = 'x'": 4,
+	} {
+		res, _, err := b.Pull(sqlPull("stamp", 0, expression), nil, nil)
+		if err != nil || res.Count != want {
+			t.Errorf("%s: %d messages, %v; want %d", expression, res.Count, err, want)
+		}
+	}
+}

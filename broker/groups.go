@@ -206,14 +206,7 @@ func checkGroup(c *GroupConfig) error {
 	if c.RetryQueues < 0 || c.RetryQueues > MaxQueues {
 		return refuse(KindInvalidParameter, "the group %s cannot have %d retry queues; 0 to %d are allowed", c.Name, c.RetryQueues, MaxQueues)
 	}
-	switch c.RetryPolicy.Type {
-	case "":
-		c.RetryPolicy.Type = RetryCustomized
-	case RetryCustomized, RetryExponential:
-	default:
-		return refuse(KindInvalidParameter, "the retry policy %q of the group %s is neither CUSTOMIZED nor EXPONENTIAL", c.RetryPolicy.Type, c.Name)
-	}
-	return nil
+	return checkPolicy(c.Name, &c.RetryPolicy)
 }
 
 // SetForbidden says whether the group may pull from the topic, and returns

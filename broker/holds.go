@@ -1,12 +1,12 @@
 package broker
 
 import (
-	"container/heap"
 	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/merlinmq/merlin/internal/heap"
 	"github.com/merlinmq/merlin/store"
 )
 
@@ -63,7 +63,7 @@ type holds struct {
 
 	mu      sync.Mutex // guards what follows
 	queues  map[queueKey]*hold
-	byTime  holdHeap
+	byTime  heap.Heap[*hold]
 	ready   *hold
 	closing bool
 }
@@ -73,10 +73,12 @@ const maxScratch = 1 << 20
 
 func newHolds(limit int) *holds {
 	return &holds{
-		limit: limit, queues: map[queueKey]*hold{},
+		limit: limit, queues: map[queueKey]*hold{}, byTime: heap.New(sooner, func(p *hold, place int) { p.place = place }),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
+
+func sooner(a, b *hold) bool { return a.deadline.Before(b.deadline) }
 
 // Len returns how many pulls are parked.
 func (h *holds) Len() int { return int(h.count.Load()) }
@@ -121,8 +123,21 @@ func (h *holds) putLocked(p *hold) bool {
 		p.next.prev = p
 	}
 	h.queues[p.key] = p
-	heap.Push(&h.byTime, p)
-	return h.byTime[0] == p
+	h.byTime.Push(p)
+	return h.byTime.First() == p
+}
+
+// parkedBy returns the pulls of a group that wait at a queue.
+func (h *holds) parkedBy(group, topic string, queue int32) []ParkedPull {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []ParkedPull
+	for p := h.queues[queueKey{topic, queue}]; p != nil; p = p.next {
+		if p.request.Group == group && !p.parked.Gone() {
+			all = append(all, ParkedPull{p.request.ClientID, p.request.Offset, p.deadline})
+		}
+	}
+	return all
 }
 
 // parkAgain puts a hold back that turned out not to be worth an answer. It has
@@ -182,7 +197,7 @@ func (h *holds) nudge(p *hold) {
 
 // readyLocked moves a hold from its queue and the heap to the ready list.
 func (h *holds) readyLocked(p *hold) {
-	heap.Remove(&h.byTime, p.place)
+	h.byTime.Remove(p.place)
 	switch {
 	case p.prev != nil:
 		p.prev.next = p.next
@@ -213,8 +228,8 @@ func (h *holds) run(ctx context.Context) {
 		if ready != nil {
 			continue
 		}
-		if ctx.Err() != nil {
-			return
+		if closing {
+			return // else it was asked to close after the look: everyone is answered first
 		}
 		timer.Reset(time.Until(nextDeadline))
 		select {
@@ -250,8 +265,8 @@ func (h *holds) settle(p *hold, closing bool) {
 func (h *holds) take(now time.Time, all bool) (ready *hold, next time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.byTime) > 0 && (all || !h.byTime[0].deadline.After(now)) {
-		h.readyLocked(h.byTime[0])
+	for h.byTime.Len() > 0 && (all || !h.byTime.First().deadline.After(now)) {
+		h.readyLocked(h.byTime.First())
 	}
 	for p := h.ready; p != nil; {
 		after := p.next
@@ -260,35 +275,8 @@ func (h *holds) take(now time.Time, all bool) (ready *hold, next time.Time) {
 	}
 	h.ready = nil
 	next = now.Add(time.Hour)
-	if len(h.byTime) > 0 {
-		next = h.byTime[0].deadline
+	if h.byTime.Len() > 0 {
+		next = h.byTime.First().deadline
 	}
 	return ready, next
-}
-
-// holdHeap orders holds by their deadlines.
-type holdHeap []*hold
-
-func (h holdHeap) Len() int           { return len(h) }
-func (h holdHeap) Less(i, j int) bool { return h[i].deadline.Before(h[j].deadline) }
-func (h holdHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (h *holdHeap) Push(x any) {
-	p := x.(*hold)
-	p.place = len(*h)
-	*h = append(*h, p)
-}
-
-// Pop implements heap.Interface.
-func (h *holdHeap) Pop() any {
-	old := *h
-	p := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	p.place = -1
-	return p
 }

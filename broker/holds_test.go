@@ -178,8 +178,8 @@ func TestHoldsModel(t *testing.T) {
 			}
 		}
 		h.mu.Lock()
-		if len(h.queues) != 0 || len(h.byTime) != 0 || h.count.Load() != 0 {
-			t.Errorf("left over: %d queues, %d in the heap, count %d", len(h.queues), len(h.byTime), h.count.Load())
+		if len(h.queues) != 0 || h.byTime.Len() != 0 || h.count.Load() != 0 {
+			t.Errorf("left over: %d queues, %d in the heap, count %d", len(h.queues), h.byTime.Len(), h.count.Load())
 		}
 		h.mu.Unlock()
 		h.close()

@@ -55,6 +55,7 @@ type QueueProgress struct {
 // it has offsets, if none is named. Topics that its members do not subscribe to
 // are left out.
 func (b *Broker) ConsumeProgress(group string, topics ...string) []QueueProgress {
+	b.publishPops()
 	if len(topics) == 0 {
 		topics = b.offsets.TopicsOf(group)
 	}

@@ -13,6 +13,8 @@ var brokerProperties = []string{message.PropRegion, message.PropTraceOn, message
 // foundProperties is what the send path must know of a message's properties.
 type foundProperties struct {
 	uniqueKey   []byte
+	keys        []byte
+	tags        []byte
 	waits       bool // the producer waits until the message is safe
 	own         bool // holds properties that only the broker may write
 	transaction bool
@@ -51,6 +53,10 @@ func (f *foundProperties) note(name, value []byte) {
 	switch string(name) {
 	case message.PropUniqueKey:
 		f.uniqueKey = value
+	case message.PropKeys:
+		f.keys = value
+	case message.PropTags:
+		f.tags = value
 	case message.PropWait:
 		f.waits = !equalFold(value, "false")
 	case message.PropTransaction:

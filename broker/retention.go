@@ -26,6 +26,7 @@ type Retention struct {
 	DiskWarning   atomic.Int64 // percent above which sends are refused
 	ForceClean    atomic.Bool  // DiskForce is in force
 	StoreMaxBytes atomic.Int64 // above it the oldest segments go; 0: no such bound
+	DeadHours     atomic.Int64 // dead letters are kept so long; 0: as ReservedHours
 }
 
 func (r *Retention) setDefaults() {
@@ -41,6 +42,8 @@ const (
 	retentionEvery = "@every 10s"
 	// dropsPerRun bounds the segments that one run deletes, as Apache does.
 	dropsPerRun = 10
+	// reasonAge is why segments go that are too old.
+	reasonAge = "fileReservedTime"
 	// topicRetention is the attribute of a topic that says how long its messages
 	// can be read, in ms; -1: as long as the log has them.
 	topicRetention = "reserve.time"
@@ -51,6 +54,8 @@ const (
 type retainer struct {
 	cron *cron.Cron
 	full atomic.Pointer[Error] // why sends are refused now, nil if they are not
+	// expired: segments go because of their age, and not for want of room.
+	expired atomic.Bool
 }
 
 // startRetention runs it once and then every 10 seconds.
@@ -81,7 +86,7 @@ func (b *Broker) runRetention(manual bool) {
 // hour.
 func (b *Broker) Retain(manual bool) error {
 	dropErr := b.dropSegments(manual)
-	return errors.Join(dropErr, b.forgetTopics(), b.checkDisk())
+	return errors.Join(dropErr, b.forgetTopics(), b.forgetDead(), b.checkDisk())
 }
 
 // dropSegments deletes segments of the log by age, disk and budget.
@@ -94,6 +99,7 @@ func (b *Broker) dropSegments(manual bool) error {
 	if upto <= u.Min {
 		return nil
 	}
+	b.retain.expired.Store(why == reasonAge)
 	n, err := b.store.DropBefore(upto)
 	if n > 0 {
 		b.events.Warn("segments of the log were deleted", "segments", n, "below", upto, "reason", why)
@@ -114,7 +120,7 @@ func (r *Retention) upto(u *store.Usage, now time.Time, manual bool) (upto messa
 			if seg.ModTime.Add(reserved).After(now) {
 				break
 			}
-			upto, why = seg.Base+message.Position(seg.Size), "fileReservedTime"
+			upto, why = seg.Base+message.Position(seg.Size), reasonAge
 		}
 	}
 	if force := r.force(); r.ForceClean.Load() && used > force {

@@ -24,15 +24,21 @@ func (b *Broker) divertRetry(r *SendRequest, m *message.Message) error {
 	if r.MaxReconsumeTimes >= 0 {
 		limit = r.MaxReconsumeTimes
 	}
-	if r.ReconsumeTimes <= limit && !b.locks.Any(group) {
-		return nil
+	m.Properties = withAttempt(m.Properties, b.failedAt(group, r.Client))
+	reason := DeadMaxAttempts
+	if r.ReconsumeTimes <= limit {
+		if !b.locks.Any(group) {
+			b.directRetry(g, r, m)
+			return nil
+		}
+		reason = DeadOrderly
 	}
 	dead, err := b.topics.CreateOwn(message.DLQTopic(group), 1)
 	if err != nil {
 		return err
 	}
 	m.Topic, m.QueueID = dead.Name, 0
-	m.Properties = m.Properties.Without(message.PropDelay)
+	m.Properties = withDeath(m.Properties.Without(message.PropDelay), reason, limit)
 	return nil
 }
 
@@ -44,7 +50,10 @@ type SendBackRequest struct {
 	OriginTopic       string
 	UnitMode          bool
 	MaxReconsumeTimes int32 // -1: the group's
+	Times             int32 // how often it was handed out, where its record does not say so
 	StoreHost         netip.AddrPort
+	Client            Client // that gives it back; nil: not known
+	Reason            string // with a negative DelayLevel: why; default DeadConsumer
 }
 
 // firstRetryLevel is the delay level of the first retry.
@@ -104,29 +113,38 @@ func (b *Broker) sentBack(r *SendBackRequest, g *Group, retry *Topic, v message.
 		p = p.Append(message.PropRetryTopic, m.Topic)
 	}
 	if _, found := p.Get(message.PropOriginMessageID); !found {
-		p = p.Append(message.PropOriginMessageID, v.OffsetID())
+		p = p.Append(message.PropOriginMessageID, v.OffsetID()).Append(PropOriginQueue, strconv.Itoa(int(m.QueueID)))
 	}
+	p = withAttempt(p, b.failedAt(r.Group, r.Client))
 	limit := g.RetryMaxTimes
 	if r.MaxReconsumeTimes >= 0 {
 		limit = r.MaxReconsumeTimes
 	}
-	level := r.DelayLevel
+	level, wait, own := r.DelayLevel, int64(0), false
 	if dead := m.ReconsumeTimes >= limit || level < 0; dead {
 		topic, err := b.topics.CreateOwn(message.DLQTopic(r.Group), 1)
 		if err != nil {
 			return m, err
 		}
-		m.Topic, m.QueueID, level = topic.Name, 0, 0
+		reason := DeadMaxAttempts
+		if level < 0 {
+			reason = cmp.Or(r.Reason, DeadConsumer)
+		}
+		m.Topic, m.QueueID, level, p = topic.Name, 0, 0, withDeath(p, reason, limit)
 	} else {
 		m.Topic, m.QueueID = retry.Name, rand.Int32N(g.RetryQueues)
 		if level == 0 {
 			level = firstRetryLevel + m.ReconsumeTimes
+			wait, own = g.RetryPolicy.wait(m.ReconsumeTimes)
 		}
 	}
 	// Its own delay is over: timer properties would keep it waiting again.
 	m.Properties = p.Without(message.PropDelay, message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropTimerDeliverMs,
 		message.PropStartDeliverTime).Append(message.PropDelay, strconv.Itoa(int(level)))
-	m.ReconsumeTimes++
+	if own {
+		m.Properties = b.afterWait(m.Properties, wait)
+	}
+	m.ReconsumeTimes = max(m.ReconsumeTimes+1, r.Times)
 	m.PreparedPosition = 0
 	m.StoreHost = r.StoreHost
 	if len(m.Properties) > message.MaxPropertiesSize {

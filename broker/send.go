@@ -75,8 +75,9 @@ type Sender struct {
 	broker  *Broker
 	batch   *store.Batch
 	sends   []pendingSend
-	props   []byte // room for rewritten properties, until the record is encoded
-	keys    []byte // unique keys that answers need
+	props   []byte          // room for rewritten properties, until the record is encoded
+	keys    []byte          // unique keys that answers need
+	message message.Message // the one being added
 	waits   bool
 	results []SendResult
 }
@@ -137,14 +138,14 @@ func (s *Sender) add(r *SendRequest, res *SendResult) error {
 	if len(r.Properties) > message.MaxPropertiesSize {
 		return refuse(KindIllegalMessage, "the properties take %d bytes; a record holds %d at most", len(r.Properties), message.MaxPropertiesSize)
 	}
-	m := message.Message{
+	s.message = message.Message{
 		Topic: topic.Name, QueueID: queue, Flag: r.Flag, SysFlag: r.SysFlag, BornTimestamp: r.BornTimestamp,
 		BornHost: r.BornHost, StoreHost: r.StoreHost, ReconsumeTimes: r.ReconsumeTimes, Body: r.Body, Properties: r.Properties,
 	}
 	if r.Batch {
-		return s.addBatch(r, &m)
+		return s.addBatch(r, &s.message)
 	}
-	return s.addOne(r, &m, res)
+	return s.addOne(r, &s.message, res)
 }
 
 // addOne encodes a send that is one message.
@@ -155,6 +156,8 @@ func (s *Sender) addOne(r *SendRequest, m *message.Message, res *SendResult) err
 		if err := b.divertRetry(r, m); err != nil {
 			return err
 		}
+	} else if message.IsDLQTopic(m.Topic) {
+		b.markDead(r, m)
 	}
 	if err := s.completeProperties(m, &found); err != nil {
 		return err
@@ -171,7 +174,7 @@ func (s *Sender) addOne(r *SendRequest, m *message.Message, res *SendResult) err
 		}
 		return err
 	}
-	return illegal(s.batch.Add(m))
+	return illegal(s.batch.AddKnown(m, &store.Known{Tags: found.tags, Keys: found.keys, Unique: found.uniqueKey}))
 }
 
 // completeProperties adds what the broker adds to every message.
@@ -187,7 +190,8 @@ func (s *Sender) completeProperties(m *message.Message, found *foundProperties) 
 	if len(found.uniqueKey) == 0 {
 		from := len(s.keys)
 		s.keys = append(s.keys, b.ids.Next(b.now())...)
-		props = message.Properties(props).Append(message.PropUniqueKey, string(s.keys[from:]))
+		found.uniqueKey = s.keys[from:len(s.keys):len(s.keys)]
+		props = message.Properties(props).Append(message.PropUniqueKey, string(found.uniqueKey))
 	} else {
 		s.keys = append(s.keys, found.uniqueKey...)
 	}

@@ -82,6 +82,31 @@ func TestTopicsFromTheStart(t *testing.T) {
 	}
 }
 
+// TestTopicsFromTheStartBySettings: clusterTopicEnable and brokerTopicEnable
+// decide who may use those topics, as in Apache's broker, traceTopicEnable and
+// msgTraceTopicName whether and how the trace topic is named.
+func TestTopicsFromTheStartBySettings(t *testing.T) {
+	cfg := DefaultSettings()
+	cfg.ClusterTopic, cfg.BrokerTopic, cfg.TraceTopic = false, false, "my_traces"
+	topics := must(openTopics(testDB(t), cfg, time.Now, nil))
+	for _, name := range []string{"DefaultCluster", "broker-a"} {
+		if topic := topics.LookupString(name); topic == nil || topic.Perm != PermInherit {
+			t.Errorf("%s = %+v, want permission %d", name, topic, PermInherit)
+		}
+	}
+	if topic := topics.LookupString("my_traces"); topic == nil || topic.WriteQueues != 1 || topic.Perm != permReadWrite || !topics.IsSystem("my_traces") {
+		t.Errorf("the trace topic is %+v", topic)
+	}
+	if topics.LookupString("RMQ_SYS_TRACE_TOPIC") != nil {
+		t.Error("there is a trace topic of the usual name, too")
+	}
+	cfg.TraceTopic = ""
+	topics = must(openTopics(testDB(t), cfg, time.Now, nil))
+	if topics.LookupString("my_traces") != nil || topics.IsSystem("") {
+		t.Error("there is a trace topic, and none is wanted")
+	}
+}
+
 func TestTopicAutoCreation(t *testing.T) {
 	for _, c := range []struct {
 		name, topic, template string

@@ -121,8 +121,8 @@ func systemTopics(cfg *Settings) []TopicConfig {
 	list := []TopicConfig{
 		{Name: message.TopicSelfTest, ReadQueues: 1},
 		{Name: message.TopicBenchmark, ReadQueues: 1024},
-		{Name: cfg.Cluster, ReadQueues: 16, Perm: permReadWrite | PermInherit},
-		{Name: cfg.Name, ReadQueues: 1, Perm: permReadWrite | PermInherit},
+		{Name: cfg.Cluster, ReadQueues: 16, Perm: PermInherit | permIf(cfg.ClusterTopic)},
+		{Name: cfg.Name, ReadQueues: 1, Perm: PermInherit | permIf(cfg.BrokerTopic)},
 		{Name: message.TopicOffsetMoved, ReadQueues: 1},
 		{Name: message.TopicSchedule, ReadQueues: int32(max(18, len(cfg.DelayLevels)))},
 		{Name: message.TopicTimer, ReadQueues: 1},
@@ -130,13 +130,15 @@ func systemTopics(cfg *Settings) []TopicConfig {
 		{Name: message.TopicOp, ReadQueues: 1},
 		{Name: message.TopicRocksHalf, ReadQueues: 1},
 		{Name: message.TopicRocksOp, ReadQueues: 1},
-		{Name: message.TopicTrace, ReadQueues: 1},
 		{Name: message.TopicReviveLog + cfg.Cluster, ReadQueues: 8},
 		{Name: message.TopicSyncMember + cfg.Name, ReadQueues: 1, Perm: PermInherit},
 		{Name: cfg.Cluster + message.ReplyTopicSuffix, ReadQueues: 1},
 	}
 	if cfg.AutoCreateTopic.Load() {
 		list = append(list, TopicConfig{Name: message.TopicAutoCreate, ReadQueues: cfg.DefaultTopicQueues, Perm: permReadWrite | PermInherit})
+	}
+	if cfg.TraceTopic != "" {
+		list = append(list, TopicConfig{Name: cfg.TraceTopic, ReadQueues: 1})
 	}
 	for i := range list {
 		list[i].WriteQueues = list[i].ReadQueues
@@ -147,9 +149,17 @@ func systemTopics(cfg *Settings) []TopicConfig {
 	return list
 }
 
+func permIf(open bool) int32 {
+	if open {
+		return permReadWrite
+	}
+	return 0
+}
+
 // IsSystem tells whether the topic is one the broker made for itself.
 func (t *Topics) IsSystem(name string) bool {
-	return message.IsSystemTopic(name) || name == t.cfg.Cluster || name == t.cfg.Name || name == t.cfg.Cluster+message.ReplyTopicSuffix
+	return message.IsSystemTopic(name) || name == t.cfg.Cluster || name == t.cfg.Name || name == t.cfg.Cluster+message.ReplyTopicSuffix ||
+		name != "" && name == t.cfg.TraceTopic
 }
 
 // System returns the names of the broker's own topics, sorted.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -42,7 +43,7 @@ func (b *Broker) openTransactions() (err error) {
 		Rules: func() txn.Rules {
 			return txn.Rules{
 				Timeout: ms(b.cfg.TransactionTimeoutMs.Load()), Interval: ms(b.cfg.TransactionIntervalMs.Load()),
-				MaxChecks: int(b.cfg.TransactionChecks.Load()), MaxAge: ms(1000 * b.cfg.TransactionMaxAgeSec.Load()),
+				MaxChecks: int(b.cfg.TransactionChecks.Load()), MaxAge: seconds(b.cfg.TransactionMaxAgeSec.Load()),
 			}
 		},
 		Pick: func(group string) (txn.Producer, bool) {
@@ -60,7 +61,15 @@ func (b *Broker) openTransactions() (err error) {
 	return err
 }
 
-func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+func ms(n int64) time.Duration { return times(n, time.Millisecond) }
+
+func seconds(n int64) time.Duration { return times(n, time.Second) }
+
+// times returns n units, or the longest time there is where that is too long to
+// be told: a setting that means never must not become one that means at once.
+func times(n int64, unit time.Duration) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/int64(unit))) * unit
+}
 
 func (b *Broker) transactionEvents() txn.Events {
 	return txn.Events{
@@ -86,13 +95,15 @@ func (b *Broker) onArrive(arrivals []store.Arrival) {
 		}
 	}
 	b.traffic.arrived(b.now, arrivals)
+	b.deadArrived(arrivals)
 	b.holds.arrived(arrivals)
+	b.popsArrived(arrivals)
 	b.delaysArrived(arrivals)
 }
 
 // beforeDrop keeps what waits before the log below a position is dropped.
 func (b *Broker) beforeDrop(upto message.Position) error {
-	return errors.Join(b.txn.Carry(upto), b.carryForward(upto))
+	return errors.Join(b.txn.Carry(upto), b.carryForward(upto), b.carryDead(upto))
 }
 
 // prepare makes a half of a transactional message. An old client's retry with

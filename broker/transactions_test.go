@@ -230,6 +230,17 @@ func TestCheckReachesTheProducerAcrossARestart(t *testing.T) {
 	}
 }
 
+func TestSettingsOfTimeDoNotOverflow(t *testing.T) {
+	for _, n := range []int64{1 << 40, 1<<63 - 1} {
+		if d := seconds(n); d < 200*365*24*time.Hour {
+			t.Errorf("%d s become %v", n, d)
+		}
+	}
+	if ms(1500) != 1500*time.Millisecond || seconds(3) != 3*time.Second {
+		t.Errorf("got %v and %v", ms(1500), seconds(3))
+	}
+}
+
 // TestTransactionsOfApachesFolders: what Apache's brokers left pending is, and
 // can be ended; what they had settled is not.
 func TestTransactionsOfApachesFolders(t *testing.T) {

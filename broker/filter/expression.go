@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/merlinmq/merlin/message"
@@ -13,6 +14,7 @@ type Expression struct {
 	root   *node
 	names  []string       // the properties it asks for; a node's slot is the place here
 	places map[string]int // of the names, if they are many
+	firsts [4]uint64      // the names' first bytes, one bit each
 }
 
 // few is how many properties an expression may ask for without a pooled table.
@@ -20,6 +22,16 @@ const few = 8
 
 // String returns the text that was compiled.
 func (e *Expression) String() string { return e.text }
+
+// Asks tells whether the expression asks for one of these properties.
+func (e *Expression) Asks(p message.Properties) bool {
+	for name := range p.All() {
+		if slices.Contains(e.names, string(name)) {
+			return true
+		}
+	}
+	return false
+}
 
 // Match tells whether a message with these properties is let through.
 func (e *Expression) Match(p message.Properties) bool {
@@ -60,15 +72,33 @@ func (e *Expression) fill(slots [][]byte, p message.Properties) {
 		}
 		return
 	}
-	for name, v := range p.All() {
+	// As p.All, but a pair is taken apart only if it begins with a wanted name.
+	for rest := []byte(p); len(rest) > 0; {
+		pair := rest
+		if i := bytes.IndexByte(rest, pairEnd); i >= 0 {
+			pair, rest = rest[:i], rest[i+1:]
+		} else {
+			rest = nil
+		}
+		if len(pair) == 0 || e.firsts[pair[0]>>6]&(1<<(pair[0]&63)) == 0 {
+			continue
+		}
 		for i, wanted := range e.names {
-			if string(name) == wanted {
-				slots[i] = v
+			n := len(wanted)
+			if len(pair) > n+1 && pair[n] == nameEnd && string(pair[:n]) == wanted {
+				slots[i] = pair[n+1:]
 				break
 			}
 		}
 	}
 }
+
+// What ends a name and a pair in stored properties; see message.Properties. No
+// name in an expression holds one.
+const (
+	nameEnd = 0x01
+	pairEnd = 0x02
+)
 
 type opcode uint8
 
@@ -150,6 +180,9 @@ func (n *node) test(slots [][]byte) verdict {
 	case opContains, opStartsWith, opEndsWith:
 		return n.find(slots)
 	case opIsNull:
+		if n.left.op == opProperty {
+			return verdictOf((slots[n.left.slot] == nil) != n.not)
+		}
 		v := n.left.value(slots)
 		if v.kind == broken {
 			return failed
@@ -213,6 +246,12 @@ func (n *node) any(slots [][]byte) verdict {
 // equal evaluates both sides, whatever the first one gives: a failure of
 // either counts. Null on the left alone is null, on the right alone false.
 func (n *node) equal(slots [][]byte) verdict {
+	if n.left.op == opProperty && n.right.op == opConstant && n.right.constant.kind == text { // the most common one
+		if b := slots[n.left.slot]; b != nil {
+			return verdictOf(bytes.Equal(b, n.right.constant.bytes))
+		}
+		return isNull
+	}
 	l, r := n.left.value(slots), n.right.value(slots)
 	switch {
 	case l.kind == broken || r.kind == broken:
@@ -299,21 +338,29 @@ func (n *node) find(slots [][]byte) verdict {
 	if len(n.search) == 0 {
 		return isFalse
 	}
-	v := n.left.value(slots)
-	switch {
-	case v.kind == broken:
-		return failed
-	case v.kind != text:
-		return isFalse
+	var in []byte
+	if n.left.op == opProperty {
+		if in = slots[n.left.slot]; in == nil {
+			return isFalse
+		}
+	} else {
+		v := n.left.value(slots)
+		switch {
+		case v.kind == broken:
+			return failed
+		case v.kind != text:
+			return isFalse
+		}
+		in = v.bytes
 	}
 	found := false
 	switch n.op {
 	case opContains:
-		found = bytes.Contains(v.bytes, n.search)
+		found = bytes.Contains(in, n.search)
 	case opStartsWith:
-		found = bytes.HasPrefix(v.bytes, n.search)
+		found = bytes.HasPrefix(in, n.search)
 	default:
-		found = bytes.HasSuffix(v.bytes, n.search)
+		found = bytes.HasSuffix(in, n.search)
 	}
 	return verdictOf(found != n.not)
 }

@@ -29,6 +29,9 @@ func Compile(text string) (*Expression, error) {
 		return nil, err
 	}
 	e := &Expression{text: text, root: root, names: p.names}
+	for _, name := range p.names {
+		e.firsts[name[0]>>6] |= 1 << (name[0] & 63)
+	}
 	if len(p.names) > few {
 		e.places = make(map[string]int, len(p.names))
 		for i, name := range p.names {

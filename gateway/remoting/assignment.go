@@ -11,10 +11,12 @@ import (
 //   - 400 divides the queues of this broker, by AVG or AVG_BY_CIRCLE, as long as
 //     the name servers know no other broker. Beside others it is not supported
 //     (3): a Java client then divides by itself, and it alone sees the queues of
-//     every broker.
+//     every broker. A group that pops gets the queue -1 of each broker that has
+//     the topic, and nothing as long as the name servers did not tell which.
 //   - A topic or member that is not known here gets no assignment at all, which
 //     means to keep what one has.
-//   - 401 takes the mode PULL alone.
+//   - A group that pops gets the queue -1, which is all of them, or, with fewer
+//     than all members sharing queues, its own and those of the members behind it.
 //   - Difference: Apache's broker looks the route up and divides in any case.
 
 func (s *session) queryAssignment(r *remoting.Request) error {
@@ -23,12 +25,20 @@ func (s *session) queryAssignment(r *remoting.Request) error {
 		return err
 	}
 	if !s.broker.Alone() {
+		if done, err := s.assignBrokers(r, &req); done || err != nil {
+			return err
+		}
 		return s.conn.Answer(r, remoting.Response{
 			Code:   remoting.RespRequestCodeNotSupported,
 			Remark: "this broker leaves it to the members of " + req.ConsumerGroup + " to divide the queues of " + req.Topic,
 		})
 	}
-	queues, known, err := s.broker.Assign(req.Topic, req.ConsumerGroup, req.ClientID, req.StrategyName, req.MessageModel == body.Broadcasting)
+	mode := body.ModePop
+	queues, pops, known, err := s.broker.AssignPop(req.Topic, req.ConsumerGroup, req.ClientID, req.StrategyName)
+	if err == nil && (!pops || req.MessageModel == body.Broadcasting) {
+		mode = body.ModePull
+		queues, known, err = s.broker.Assign(req.Topic, req.ConsumerGroup, req.ClientID, req.StrategyName, req.MessageModel == body.Broadcasting)
+	}
 	if err != nil {
 		return err
 	}
@@ -38,11 +48,28 @@ func (s *session) queryAssignment(r *remoting.Request) error {
 	}
 	for i, q := range queues {
 		out.Assignments[i] = body.MessageQueueAssignment{
-			Mode:         body.ModePull,
+			Mode:         mode,
 			MessageQueue: &body.MessageQueue{Topic: req.Topic, BrokerName: s.broker.Settings().Name, QueueID: q},
 		}
 	}
 	return s.okBody(r, body.Encode(out))
+}
+
+// assignBrokers answers a member of a group that pops where there are several
+// brokers; done is false if the group does not pop.
+func (s *session) assignBrokers(r *remoting.Request, req *body.QueryAssignmentRequest) (done bool, err error) {
+	brokers, pops, err := s.broker.PopBrokers(req.Topic, req.ConsumerGroup)
+	if err != nil || !pops || req.MessageModel == body.Broadcasting {
+		return false, err
+	}
+	var out body.QueryAssignmentResponse
+	for _, name := range brokers {
+		out.Assignments = append(out.Assignments, body.MessageQueueAssignment{
+			Mode:         body.ModePop,
+			MessageQueue: &body.MessageQueue{Topic: req.Topic, BrokerName: name, QueueID: broker.AnyQueue},
+		})
+	}
+	return true, s.okBody(r, body.Encode(out))
 }
 
 func (s *session) setRequestMode(r *remoting.Request) error {
@@ -67,7 +94,11 @@ func (s *session) requestModes(r *remoting.Request) error {
 		if out.Modes[m.Topic] == nil {
 			out.Modes[m.Topic] = map[string]body.SetMessageRequestMode{}
 		}
-		out.Modes[m.Topic][m.Group] = body.SetMessageRequestMode{Topic: m.Topic, ConsumerGroup: m.Group, Mode: body.ModePull, PopShareQueueNum: m.Shared}
+		mode := body.ModePull
+		if m.Pop {
+			mode = body.ModePop
+		}
+		out.Modes[m.Topic][m.Group] = body.SetMessageRequestMode{Topic: m.Topic, ConsumerGroup: m.Group, Mode: mode, PopShareQueueNum: m.Shared}
 	}
 	return s.okBody(r, body.Encode(out))
 }

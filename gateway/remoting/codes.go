@@ -68,7 +68,12 @@ func addTools(t map[int]serveFunc) {
 	t[remoting.ReqDeleteExpiredCommitLog] = (*session).deleteExpired
 	t[remoting.ReqCleanUnusedTopic] = (*session).cleanUnusedTopics
 	t[remoting.ReqGetAllConsumerOffset] = (*session).allOffsets
+	t[remoting.ReqGetAllDelayOffset] = (*session).allDelayOffsets
+	t[remoting.ReqQueryCorrectionOffset] = (*session).correctionOffset
+	t[remoting.ReqQueryConsumeQueue] = (*session).queryQueue
 
+	t[remoting.ReqWhyMessage] = (*session).whyMessage
+	t[remoting.ReqWhyQueue] = (*session).whyQueue
 	t[remoting.ReqListTransactions] = (*session).listTransactions
 	t[remoting.ReqShowTransaction] = (*session).showTransaction
 	t[remoting.ReqResolveTransaction] = (*session).resolveTransaction

@@ -335,3 +335,54 @@ func TestEveryKindHasACode(t *testing.T) {
 		}
 	}
 }
+
+// A retry policy comes as Apache's tools send it, and goes back as it came.
+func TestRetryPolicyOverTheWire(t *testing.T) {
+	p := dial(t, start(t, nil).addr, nil)
+	for _, policy := range []string{
+		`{"customizedRetryPolicy":{"next":[1000,2000,3000]},"type":"CUSTOMIZED"}`,
+		`{"exponentialRetryPolicy":{"initial":1000,"max":60000,"multiplier":3},"type":"EXPONENTIAL"}`,
+		`{"type":"CUSTOMIZED"}`,
+	} {
+		p.ok(remoting.ReqUpdateAndCreateSubscriptionGroup, `{"groupName":"policy","consumeEnable":true,"retryQueueNums":3,"retryMaxTimes":5,"groupRetryPolicy":`+policy+`}`)
+		got := string(p.ok(remoting.ReqGetSubscriptionGroupConfig, "", "group", "policy").Body)
+		for _, part := range []string{`"groupRetryPolicy":` + policy, `"retryQueueNums":3`, `"retryMaxTimes":5`} {
+			if !strings.Contains(got, part) {
+				t.Errorf("%s is not in %s", part, got)
+			}
+		}
+	}
+	if a := p.call(remoting.ReqUpdateAndCreateSubscriptionGroup, `{"groupName":"policy","groupRetryPolicy":{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":9,"max":1,"multiplier":2}}}`); a.Code != remoting.RespInvalidParameter {
+		t.Errorf("a policy that makes no sense: %d %s", a.Code, a.Remark)
+	}
+}
+
+func TestWhyOverTheWire(t *testing.T) {
+	s := start(t, nil)
+	p := dial(t, s.addr, nil)
+	p.send("t", "body", "properties", "KEYS\x01k\x02UNIQ_KEY\x01ID\x02TAGS\x01x\x02")
+	if err := s.broker.Store().WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	p.ok(remoting.ReqHeartBeat, beat("me", "g", "t", "*"))
+	p.ok(remoting.ReqPullMessage, "", "consumerGroup", "g", "topic", "t", "queueId", "0", "queueOffset", "0", "maxMsgNums", "32",
+		"sysFlag", "0", "commitOffset", "0", "suspendTimeoutMillis", "0", "subVersion", "0")
+	got := string(p.ok(remoting.ReqWhyMessage, `{"id":"k","topic":"t"}`).Body)
+	for _, part := range []string{`"state":"stored"`, `"unique_key":"ID"`, `"state":"delivered"`, `"client":"me"`} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%s is not in %s", part, got)
+		}
+	}
+	got = string(p.ok(remoting.ReqWhyQueue, "", "topic", "t", "queueId", "0", "group", "g").Body)
+	for _, part := range []string{`"owner":"me"`, `"lag":1`, `"held_back_by":[]`, `"members":["me"]`} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%s is not in %s", part, got)
+		}
+	}
+	if a := p.call(remoting.ReqWhyMessage, `{"id":"none"}`); a.Code != remoting.RespQueryNotFound {
+		t.Errorf("an unknown message: %d %s", a.Code, a.Remark)
+	}
+	if a := p.call(remoting.ReqWhyQueue, "", "topic", "t", "queueId", "77", "group", "g"); a.Code != remoting.RespInvalidParameter {
+		t.Errorf("an unknown queue: %d %s", a.Code, a.Remark)
+	}
+}

@@ -28,8 +28,9 @@ type Gateway struct {
 	address atomic.Pointer[netip.AddrPort]
 	port    atomic.Uint32
 	serve   map[int]serveFunc
-	relays  relays // questions to clients
-	replies relays // to requests
+	relays  relays                // questions to clients
+	replies relays                // to requests
+	stamp   *remoting.FixedFields // of every answer to a send
 	panic   func(peer netip.AddrPort, value any, stack []byte)
 
 	config        Configuration
@@ -45,6 +46,11 @@ func New(o Options) *Gateway {
 	g := &Gateway{broker: o.Broker, config: o.Config, panic: o.Panic}
 	g.relays.limit, g.replies.limit = maxRelays, maxReplies
 	g.address.Store(&o.Address)
+	cfg := o.Broker.Settings()
+	var stamp remoting.Fields
+	stamp.Str("MSG_REGION", cfg.Region)
+	stamp.Bool("TRACE_ON", cfg.TraceOn)
+	g.stamp = stamp.Fixed()
 	g.serve = g.table()
 	return g
 }
@@ -64,6 +70,8 @@ func (g *Gateway) table() map[int]serveFunc {
 	addClients(t)
 	addTools(t)
 	addDelays(t)
+	addDead(t)
+	addPops(t)
 	return t
 }
 
@@ -109,6 +117,8 @@ func (s *session) serve(r *remoting.Request) {
 		s.addSend(r)
 	case r.Code == remoting.ReqEndTransaction:
 		s.addEnd(r) // of a half that was answered, so that it may overtake sends
+	case r.Code == remoting.ReqAckMessage, r.Code == remoting.ReqBatchAckMessage:
+		s.addAck(r)
 	default:
 		s.commitSends()
 		s.answerError(r, s.dispatch(r))
@@ -124,6 +134,7 @@ func (s *session) commit() {
 	}()
 	s.commitSends()
 	s.commitEnds()
+	s.commitAcks()
 }
 
 var errBug = &broker.Error{Kind: broker.KindSystem, Text: "the broker hit a bug with this request; its log has the details"}

@@ -48,6 +48,7 @@ func (s *session) heartbeat(r *remoting.Request) error {
 		return err
 	}
 	s.language.Store(int32(r.Language))
+	s.clientID = beat.ClientID
 	h := broker.Heartbeat{ClientID: beat.ClientID, Language: r.Language, Version: int32(r.Version), Partial: beat.WithoutSub}
 	for _, p := range beat.ProducerDataSet {
 		if p.GroupName != "" {

@@ -9,7 +9,8 @@ import (
 // LOCK_BATCH_MQ 41, UNLOCK_BATCH_MQ 42
 //
 //   - 41 answers with the queues that the client holds now, newly or still; a
-//     lock lasts 60 s after it was last taken.
+//     lock lasts 60 s (rebalanceLockMaxLiveTime) after it was last taken.
+//   - Difference: who holds what outlives a restart of the broker.
 //   - onlyThisBroker changes nothing: a broker here has no replicas to ask.
 
 func readLocks(r *remoting.Request) (req body.LockBatchRequest, queues []broker.QueueRef, err error) {
@@ -34,7 +35,11 @@ func (s *session) lockQueues(r *remoting.Request) error {
 		return err
 	}
 	var answer body.LockBatchResponse
-	for _, q := range s.broker.Locks().Lock(req.ConsumerGroup, req.ClientID, queues) {
+	held, err := s.broker.Locks().Lock(req.ConsumerGroup, req.ClientID, queues)
+	if err != nil {
+		return err
+	}
+	for _, q := range held {
 		answer.LockOKMQSet = append(answer.LockOKMQSet, queueBody(q))
 	}
 	return s.okBody(r, body.Encode(answer))
@@ -45,7 +50,9 @@ func (s *session) unlockQueues(r *remoting.Request) error {
 	if err != nil {
 		return err
 	}
-	s.broker.Locks().Unlock(req.ConsumerGroup, req.ClientID, queues)
+	if err := s.broker.Locks().Unlock(req.ConsumerGroup, req.ClientID, queues); err != nil {
+		return err
+	}
 	return s.ok(r)
 }
 

@@ -11,7 +11,7 @@ import (
 // QUERY_MESSAGE 12, VIEW_MESSAGE_BY_ID 33
 //
 //   - 12 with _UNIQUE_KEY_QUERY=true looks for a unique id, and then maxNum is
-//     the broker's own 32; indexType (5.5.0) is U, K or T for tags.
+//     the broker's own, defaultQueryMaxNum; indexType (5.5.0) is U, K or T for tags.
 //   - Both give records as they are stored.
 //   - A position that holds no record is SYSTEM_ERROR, a key that nobody has
 //     QUERY_NOT_FOUND, with the index's last position and time all the same.
@@ -30,12 +30,13 @@ func (s *session) viewMessage(r *remoting.Request) error {
 	return s.okBody(r, record)
 }
 
-const uniqueQueryMax = 32
-
 func (s *session) queryMessage(r *remoting.Request) error {
 	q, err := readKeyQuery(r)
 	if err != nil {
 		return err
+	}
+	if q.Kind == broker.UniqueKey {
+		q.Max = int(s.broker.Settings().QueryMax.Load())
 	}
 	found, err := s.broker.QueryMessages(&q, nil)
 	if err != nil {
@@ -74,7 +75,7 @@ func readKeyQuery(r *remoting.Request) (q broker.KeyQuery, err error) {
 	}
 	switch kind := r.StringOr("indexType", ""); {
 	case unique || kind == "U":
-		q.Kind, q.Max = broker.UniqueKey, uniqueQueryMax
+		q.Kind = broker.UniqueKey
 	case kind == "T":
 		q.Kind = broker.TagKey
 	case kind == "" || kind == "K":

@@ -20,6 +20,9 @@ func int64Of(v []byte) (int64, error) {
 }
 
 func int32Of(v []byte) (int32, error) {
+	if len(v) == 1 && v[0]-'0' <= 9 {
+		return int32(v[0] - '0'), nil // what most fields hold
+	}
 	n, err := int64Of(v)
 	if err == nil && int64(int32(n)) != n {
 		return 0, fmt.Errorf("%q does not fit 32 bits", clip(v))

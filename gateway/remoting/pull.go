@@ -77,7 +77,10 @@ func (s *session) refusePull(w *remoting.Writer, err error) error {
 
 // readPull takes a pull's header apart.
 func (s *session) readPull(r *remoting.Request, p *broker.PullRequest) error {
-	*p = broker.PullRequest{Lite: r.Code == remoting.ReqLitePullMessage}
+	if s.clientID == "" {
+		s.clientID = s.conn.RemoteAddr().String()
+	}
+	*p = broker.PullRequest{Lite: r.Code == remoting.ReqLitePullMessage, ClientID: s.clientID}
 	var flag int32
 	var wait int64
 	var expression []byte

@@ -24,7 +24,8 @@ import (
 //   - The whole topic table is sent at the start and every period; a changed
 //     topic is sent by itself at once.
 //   - After the whole table it asks for the list of brokers (106): only a broker
-//     that is alone may say how a topic's queues are divided.
+//     that is alone may say how a topic's queues are divided. Beside others it
+//     asks which of them have the topics that groups pop (105).
 //   - A broker whose address nobody set says so with the field merlinAutoAddr,
 //     so that Merlin's name server tells each client an address that it reaches;
 //     other name servers are told the address from which the broker reaches them.
@@ -37,6 +38,7 @@ type RegistrarOptions struct {
 	Port        uint16         // of the broker
 	HAPort      uint16
 	Period      time.Duration // default 30 s
+	Timeout     time.Duration // of one registration, default 10 s
 	// Failed is told when a name server cannot be reached, once until it can
 	// again; Registered when it was. Both may be nil.
 	Failed     func(nameServer string, err error)
@@ -73,6 +75,9 @@ func NewRegistrar(o RegistrarOptions) *Registrar {
 		o.Period = 30 * time.Second
 	}
 	o.Period = min(max(o.Period, 10*time.Second), 60*time.Second)
+	if o.Timeout <= 0 {
+		o.Timeout = registerTimeout
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Registrar{o: o, stop: cancel}
 	for _, addr := range o.NameServers {
@@ -214,7 +219,7 @@ const registerTimeout = 10 * time.Second
 // register sends what is due. It returns the connection to use next, nil after
 // a failure.
 func (l *link) register(ctx context.Context, client *remoting.Client) (*remoting.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.r.o.Timeout)
 	defer cancel()
 	if client == nil {
 		var err error
@@ -271,7 +276,42 @@ func (l *link) lookAround(ctx context.Context, client *remoting.Client) {
 	for _, other := range l.r.links {
 		alone = alone && other.alone.Load()
 	}
+	if !alone {
+		l.lookForPops(ctx, client)
+	}
 	l.r.o.Broker.SetAlone(alone)
+}
+
+// lookForPops asks which brokers have the topics that groups pop. What cannot
+// be asked now keeps its answer of before.
+func (l *link) lookForPops(ctx context.Context, client *remoting.Client) {
+	modes, err := l.r.o.Broker.RequestModes()
+	if err != nil {
+		return
+	}
+	routes := map[string][]string{}
+	for _, m := range modes {
+		if !m.Pop || routes[m.Topic] != nil {
+			continue
+		}
+		var route body.RouteData
+		a, err := client.Do(ctx, remoting.ReqGetRouteInfoByTopic, remoting.Fields{{Key: "topic", Value: m.Topic}}, nil)
+		if err == nil {
+			err = body.Decode(a.Body, &route)
+		}
+		if err != nil {
+			if routes[m.Topic], _, err = l.r.o.Broker.PopBrokers(m.Topic, m.Group); err != nil {
+				return
+			}
+			continue
+		}
+		for _, q := range route.QueueDatas {
+			if q.Perm&broker.PermRead != 0 && q.ReadQueueNums > 0 {
+				routes[m.Topic] = append(routes[m.Topic], q.BrokerName)
+			}
+		}
+	}
+	l.r.o.Broker.SetPopRoutes(routes)
 }
 
 func (l *link) unregister(client *remoting.Client) {

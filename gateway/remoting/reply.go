@@ -42,7 +42,7 @@ func (s *session) reply(r *remoting.Request) error {
 		} else {
 			w.Str("msgId", "0").Int("queueId", int64(req.QueueID)).Int("queueOffset", 0)
 		}
-		s.stampSend(w)
+		w.Fixed(s.gateway.stamp)
 		_ = w.End() // who replied may be gone
 	})
 	if err != nil {

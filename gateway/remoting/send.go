@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/message"
@@ -13,6 +16,8 @@ import (
 //   - The sends that one read of a connection brought are stored with one write.
 //   - Code 10 has fields with long names, 310 and 320 letters; whether the body
 //     is a batch is told by the field m, not by the code.
+//   - A send that waits for its fsync longer than syncFlushTimeout is answered
+//     FLUSH_DISK_TIMEOUT, with all fields: the message is stored.
 //   - Answers carry MSG_REGION and TRACE_ON, refusals too: clients look for them.
 //   - Differences: a topic without the write bit is refused (Apache looks at the
 //     bit in routes alone); a send without a topic and a broken batch get a
@@ -154,28 +159,26 @@ func (s *session) answerSend(w *remoting.Writer, res *broker.SendResult) {
 		w.Code(code).Remark(res.Err.Error())
 	} else {
 		s.scratch = res.AppendMessageID(s.scratch[:0])
-		w.Bytes("msgId", s.scratch).Int("queueId", int64(res.QueueID)).Int("queueOffset", int64(res.Offset))
-		if len(res.UniqueKey) > 0 {
-			w.Bytes("transactionId", res.UniqueKey)
-		}
-		if handle := res.RecallHandle(); handle != "" {
-			w.Str("recallHandle", handle)
-		}
+		writeSent(w, s.scratch, res)
 	}
-	s.stampSend(w)
-	_ = w.End()
+	_ = w.Fixed(s.gateway.stamp).End()
 }
 
-func (s *session) stampSend(w *remoting.Writer) {
-	cfg := s.broker.Settings()
-	w.Str("MSG_REGION", cfg.Region).Bool("TRACE_ON", cfg.TraceOn)
+// writeSent writes where a message was stored.
+func writeSent(w *remoting.Writer, id []byte, res *broker.SendResult) {
+	w.Bytes("msgId", id).Int("queueId", int64(res.QueueID)).Int("queueOffset", int64(res.Offset))
+	if len(res.UniqueKey) > 0 {
+		w.Bytes("transactionId", res.UniqueKey)
+	}
+	if handle := res.RecallHandle(); handle != "" {
+		w.Str("recallHandle", handle)
+	}
 }
 
 func (s *session) refuseSend(r *remoting.Request, err error) {
 	code, _ := codeOf(err)
 	w := s.conn.Reply(r, code).Remark(err.Error())
-	s.stampSend(w)
-	_ = w.End()
+	_ = w.Fixed(s.gateway.stamp).End()
 }
 
 // lateSend is the answer to a send that waits for its fsync.
@@ -202,30 +205,51 @@ func (s *session) answerWhenSafe(results []broker.SendResult) {
 		}
 	}
 	conn := s.conn
-	s.sender.WhenSafe(func(err error) {
+	answer := func(err error) {
 		for i := range late {
 			s.answerLate(conn, &late[i], err)
 		}
-	})
+	}
+	s.sender.WhenSafe(s.withinFlushTimeout(answer))
+}
+
+// withinFlushTimeout is within for syncFlushTimeout, if there is one.
+func (s *session) withinFlushTimeout(answer func(error)) func(error) {
+	if ms := s.broker.Settings().SyncFlushTimeoutMs.Load(); ms > 0 {
+		return within(time.Duration(ms)*time.Millisecond, answer)
+	}
+	return answer
+}
+
+// errFlushTimeout is told in place of the outcome of an fsync.
+var errFlushTimeout = errors.New("the fsync takes longer than syncFlushTimeout")
+
+// within returns a function that calls answer with its argument, unless limit
+// was over before: then answer has been called with errFlushTimeout. It must be
+// called at last, which ends the timer.
+func within(limit time.Duration, answer func(error)) func(error) {
+	var once sync.Once
+	timer := time.AfterFunc(limit, func() { once.Do(func() { answer(errFlushTimeout) }) })
+	return func(err error) {
+		timer.Stop()
+		once.Do(func() { answer(err) })
+	}
 }
 
 func (s *session) answerLate(conn *remoting.Conn, l *lateSend, err error) {
 	w := conn.Later(l.ticket, remoting.RespSuccess)
-	if l.result.Err == nil && err != nil {
+	late := err == errFlushTimeout
+	if l.result.Err == nil && err != nil && !late {
 		l.result.Err = &broker.Error{Kind: broker.KindUnavailable, Text: "the message could not be flushed to the disk and may be lost", Cause: err}
 	}
 	if l.result.Err != nil {
 		code, _ := codeOf(l.result.Err)
 		w.Code(code).Remark(l.result.Err.Error())
 	} else {
-		w.Bytes("msgId", l.id).Int("queueId", int64(l.result.QueueID)).Int("queueOffset", int64(l.result.Offset))
-		if len(l.result.UniqueKey) > 0 {
-			w.Bytes("transactionId", l.result.UniqueKey)
+		if late {
+			w.Code(remoting.RespFlushDiskTimeout) // stored all the same: the fields say where
 		}
-		if handle := l.result.RecallHandle(); handle != "" {
-			w.Str("recallHandle", handle)
-		}
+		writeSent(w, l.id, &l.result)
 	}
-	s.stampSend(w)
-	_ = w.End()
+	_ = w.Fixed(s.gateway.stamp).End()
 }

@@ -44,6 +44,6 @@ func (s *session) readSendBack(r *remoting.Request) (req broker.SendBackRequest,
 	if r.Version < versionMaxReconsume {
 		req.MaxReconsumeTimes = -1
 	}
-	req.Position, req.OriginTopic, req.StoreHost = message.Position(offset), r.StringOr("originTopic", ""), s.storeHost
+	req.Position, req.OriginTopic, req.StoreHost, req.Client = message.Position(offset), r.StringOr("originTopic", ""), s.storeHost, s
 	return req, nil
 }

@@ -18,11 +18,13 @@ type session struct {
 	storeHost netip.AddrPort // under which this client reached the broker
 	closed    atomic.Bool
 	language  atomic.Int32 // as the client last told it
+	clientID  string       // likewise; its address before; of the connection's goroutine
 
 	sender  *broker.Sender      // made with the first send
 	sends   []*remoting.Request // in the order they were added to the sender
 	ender   *broker.Ender       // made with the first end of a transaction
 	ends    []*remoting.Request // in the order they were added to the ender
+	acks    []*remoting.Request // done, and not answered
 	request broker.SendRequest
 	scratch []byte
 	names   names

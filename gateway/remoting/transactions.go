@@ -94,15 +94,15 @@ func (s *session) commitEnds() {
 
 func (s *session) answerEndsWhenSafe(late []remoting.Ticket) {
 	conn := s.conn
-	s.ender.WhenSafe(func(err error) {
+	s.ender.WhenSafe(s.withinFlushTimeout(func(err error) {
 		for _, ticket := range late {
 			w := conn.Later(ticket, remoting.RespSuccess)
-			if err != nil {
+			if err != nil && err != errFlushTimeout { // late, it is stored all the same: a success, as with Apache
 				w.Code(remoting.RespServiceNotAvailable).Remark("the end of the transaction could not be flushed to the disk and may be lost: " + err.Error())
 			}
 			_ = w.End()
 		}
-	})
+	}))
 }
 
 // Our own requests about transactions: LIST 30201, SHOW 30202, RESOLVE 30203,
