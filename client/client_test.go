@@ -475,4 +475,15 @@ func TestResetsOffsetsOfAGroupThatIsOffline(t *testing.T) {
 	if !reflect.DeepEqual(committed, map[string]string{"0": "1", "1": "0"}) || len(done) != 2 || done[0].From != message.NoOffset || done[0].Online {
 		t.Fatalf("%v %+v", committed, done)
 	}
+	clear(committed)
+	a := s.admin(t, "ns:1")
+	if done, err = a.ResetOffsets(context.Background(), "g", "t", AtOffset(0, 1)); err != nil || len(done) != 1 || !reflect.DeepEqual(committed, map[string]string{"0": "1"}) {
+		t.Fatalf("one queue to an offset: %v %+v %v", committed, done, err)
+	}
+	if _, err = a.ResetOffsets(context.Background(), "g", "t", AtOffset(0, 2)); err == nil || !strings.Contains(err.Error(), "outside of queue 0") {
+		t.Fatalf("beyond the end: %v", err)
+	}
+	if _, err = a.PlanReset(context.Background(), "g", "t", Earliest.InQueue(9)); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("a queue that is not there: %v", err)
+	}
 }

@@ -14,8 +14,11 @@ import (
 // Where says where in a queue to begin: at its oldest message, behind its
 // newest, or at a time.
 type Where struct {
-	kind whereKind
-	at   time.Time
+	kind   whereKind
+	at     time.Time
+	offset message.Offset
+	queue  int32
+	one    bool // queue alone
 }
 
 type whereKind int
@@ -24,6 +27,7 @@ const (
 	whereEarliest whereKind = iota
 	whereLatest
 	whereTime
+	whereOffset
 )
 
 // Places to begin at.
@@ -34,6 +38,20 @@ var (
 
 // At begins at the first message stored at or after t.
 func At(t time.Time) Where { return Where{kind: whereTime, at: t} }
+
+// AtOffset begins at an offset of one queue.
+func AtOffset(queue int32, offset message.Offset) Where {
+	return Where{kind: whereOffset, offset: offset, queue: queue, one: true}
+}
+
+// InQueue is w for one queue alone, of each broker that has it.
+func (w Where) InQueue(queue int32) Where {
+	w.queue, w.one = queue, true
+	return w
+}
+
+// wants tells whether a queue is meant.
+func (w Where) wants(queue int32) bool { return !w.one || w.queue == queue }
 
 // ParseWhere reads earliest, latest, a time in RFC 3339, or a duration back
 // from now such as 15m.
@@ -60,6 +78,8 @@ func (w Where) String() string {
 		return "earliest"
 	case whereLatest:
 		return "latest"
+	case whereOffset:
+		return fmt.Sprintf("offset %d", w.offset)
 	}
 	return w.at.Format(time.RFC3339)
 }
@@ -99,8 +119,26 @@ func (a *Admin) offsetOf(ctx context.Context, q queueRef, w Where) (message.Offs
 		return a.MinOffset(ctx, q.broker.Addr, q.topic, q.queue)
 	case whereLatest:
 		return a.MaxOffset(ctx, q.broker.Addr, q.topic, q.queue)
+	case whereOffset:
+		return a.checkedOffset(ctx, q, w.offset)
 	}
 	return a.OffsetAt(ctx, q.broker.Addr, q.topic, q.queue, w.at)
+}
+
+// checkedOffset returns the offset if the queue reaches there.
+func (a *Admin) checkedOffset(ctx context.Context, q queueRef, offset message.Offset) (message.Offset, error) {
+	low, err := a.MinOffset(ctx, q.broker.Addr, q.topic, q.queue)
+	if err != nil {
+		return 0, err
+	}
+	high, err := a.MaxOffset(ctx, q.broker.Addr, q.topic, q.queue)
+	if err != nil {
+		return 0, err
+	}
+	if offset < low || offset > high {
+		return 0, fmt.Errorf("offset %d is outside of queue %d of %s at %s, which goes from %d to %d", offset, q.queue, q.topic, q.broker.Name, low, high)
+	}
+	return offset, nil
 }
 
 // CommittedOffset returns what a group has committed for a queue,
@@ -146,6 +184,9 @@ func (a *Admin) ResetOffsets(ctx context.Context, group, topic string, to Where)
 	pushed := map[string]map[int32]int64{}
 	var done []QueueReset
 	for _, q := range queues {
+		if !to.wants(q.queue) {
+			continue
+		}
 		r := QueueReset{Broker: q.broker.Name, Queue: int(q.queue)}
 		if r.From, err = a.CommittedOffset(ctx, q.broker.Addr, group, topic, q.queue); err != nil {
 			return done, err
@@ -168,7 +209,15 @@ func (a *Admin) ResetOffsets(ctx context.Context, group, topic string, to Where)
 		}
 		done = append(done, r)
 	}
-	return done, nil
+	return done, to.found(len(done), topic)
+}
+
+// found is an error if a queue was named that there is not.
+func (w Where) found(queues int, topic string) error {
+	if queues == 0 && w.one {
+		return fmt.Errorf("no broker has queue %d of the topic %s: %w", w.queue, topic, ErrNotFound)
+	}
+	return nil
 }
 
 // pushReset asks a broker to tell a group's members; none online gives no
@@ -177,7 +226,13 @@ func (a *Admin) pushReset(ctx context.Context, addr, group, topic string, to Whe
 	var f remoting.Fields
 	f.Str("topic", topic)
 	f.Str("group", group)
+	if to.one {
+		f.Int("queueId", int64(to.queue))
+	}
 	switch to.kind {
+	case whereOffset:
+		f.Int("timestamp", 0)
+		f.Int("offset", int64(to.offset))
 	case whereEarliest:
 		f.Int("timestamp", 0)
 	case whereLatest:

@@ -17,6 +17,9 @@ func (a *Admin) PlanReset(ctx context.Context, group, topic string, to Where) ([
 	var plan []QueueReset
 	online := map[string]bool{}
 	for _, q := range queues {
+		if !to.wants(q.queue) {
+			continue
+		}
 		r := QueueReset{Broker: q.broker.Name, Queue: int(q.queue)}
 		if r.From, err = a.CommittedOffset(ctx, q.broker.Addr, group, topic, q.queue); err != nil {
 			return nil, err
@@ -34,7 +37,7 @@ func (a *Admin) PlanReset(ctx context.Context, group, topic string, to Where) ([
 		r.Online = online[q.broker.Addr]
 		plan = append(plan, r)
 	}
-	return plan, nil
+	return plan, to.found(len(plan), topic)
 }
 
 // CloneOffsets gives one group the offsets of another in a topic. Queues of

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 )
 
@@ -180,4 +181,41 @@ type ServerError struct {
 // Error implements error.
 func (e *ServerError) Error() string {
 	return fmt.Sprintf("%s: %s answered code %d: %s", e.Did, e.Addr, e.Code, e.Remark)
+}
+
+// answers is what a connection has received and nobody has looked at.
+type answers struct {
+	buf  []byte // grows to hold the largest answer
+	have int
+}
+
+// fill reads once.
+func (in *answers) fill(r io.Reader) error {
+	n, err := r.Read(in.buf[in.have:])
+	in.have += n
+	return err
+}
+
+// each calls fn with every whole answer, which is valid until fn returns.
+func (in *answers) each(fn func(*answer) error) error {
+	var a answer
+	pos := 0
+	for {
+		used, err := nextAnswer(in.buf[pos:in.have], &a)
+		if err != nil {
+			return err
+		}
+		if used == 0 {
+			break
+		}
+		if err := fn(&a); err != nil {
+			return err
+		}
+		pos += used
+	}
+	if pos == 0 && in.have == len(in.buf) {
+		in.buf = append(in.buf, make([]byte, len(in.buf))...)
+	}
+	in.have = copy(in.buf, in.buf[pos:in.have])
+	return nil
 }

@@ -24,7 +24,7 @@ type CompareOptions struct {
 	Pause   time.Duration  // between two runs, for the kernel to write back; default 2 s
 	Produce ProduceOptions // Addr and PID are the side's; its Warmup is each side's first, later ones get Settle
 	Settle  time.Duration  // warm-up of rounds after the first, default 2 s
-	Consume bool           // reads back after each produce, as a second measurement
+	Consume bool           // reads back what each produce sent, as a second measurement
 	Pull    ConsumeOptions // likewise
 
 	Progress func(side string, round int, p Progress)
@@ -133,6 +133,7 @@ func (o *CompareOptions) run(ctx context.Context, side Side, round int) (r Round
 	}
 	q := o.Pull
 	q.Addr, q.PID, q.Topic, q.Progress = side.Addr, side.PID, p.Topic, p.Progress
+	q.Last = r.Produce.Sent
 	if round > 1 {
 		q.Warmup = min(q.Warmup, o.Settle)
 	}

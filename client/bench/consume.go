@@ -19,10 +19,12 @@ const pullGroup = "TOOLS_CONSUMER"
 // default.
 type ConsumeOptions struct {
 	Addr     string        `json:"addr"`
-	Topic    string        `json:"topic"`    // default "bench"
-	Conns    int           `json:"conns"`    // default 8
-	InFlight int           `json:"inflight"` // pulls in flight on each, default 1
-	Pull     int           `json:"pull"`     // messages asked for at a time, default 32
+	Topic    string        `json:"topic"`          // default "bench"
+	Conns    int           `json:"conns"`          // default 8
+	InFlight int           `json:"inflight"`       // pulls in flight on each, default 1
+	Pull     int           `json:"pull"`           // messages asked for at a time, default 32
+	Last     int64         `json:"last,omitempty"` // only the newest so many messages, 0 for all
+	SQL      string        `json:"sql,omitempty"`  // filters by it; then messages are those that the server scanned
 	Warmup   time.Duration `json:"warmup_ns"`
 	Duration time.Duration `json:"duration_ns"` // reads over and over for that long; 0 reads everything once
 
@@ -46,8 +48,8 @@ func (o *ConsumeOptions) fill() error {
 		return fmt.Errorf("bench: %d pulls in flight: want 1 to 4096", o.InFlight)
 	case o.Pull < 1 || o.Pull > 1<<12:
 		return fmt.Errorf("bench: pulls of %d messages: want 1 to 4096", o.Pull)
-	case o.Warmup < 0 || o.Duration < 0:
-		return errors.New("bench: warm-up and duration cannot be negative")
+	case o.Warmup < 0 || o.Duration < 0 || o.Last < 0:
+		return errors.New("bench: warm-up, duration and the number of messages cannot be negative")
 	case o.Warmup > 0 && o.Duration == 0:
 		return errors.New("bench: a warm-up needs a duration: reading everything once has no measured part of its own")
 	}
@@ -57,12 +59,14 @@ func (o *ConsumeOptions) fill() error {
 // ConsumeResult is what Consume found.
 type ConsumeResult struct {
 	Options   ConsumeOptions `json:"options"`
-	Available int64          `json:"available"` // messages in the topic at the start
+	Available int64          `json:"available"` // messages to be read, as the topic was at the start
 	Window
 	Latency Latency `json:"latency"` // of a pull
 	Pulls   int64   `json:"pulls"`   // the whole run's
 	Empty   int64   `json:"empty_pulls"`
-	Skipped int64   `json:"skipped"` // offsets that were gone when they were asked for
+	Skipped int64   `json:"skipped"`           // offsets that were gone when they were asked for
+	Matched int64   `json:"matched,omitempty"` // with SQL: messages that came, the whole run's
+	Scanned int64   `json:"scanned,omitempty"` // with SQL: messages that were looked at, the whole run's
 }
 
 // Consume pulls what a topic holds from one broker and measures it.
@@ -89,6 +93,9 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 	}
 	result := &ConsumeResult{Options: o}
 	for q := range from {
+		if o.Last > 0 {
+			from[q] = max(from[q], to[q]-(o.Last+int64(len(from))-1)/int64(len(from)))
+		}
 		result.Available += to[q] - from[q]
 	}
 	if result.Available == 0 {
@@ -101,6 +108,14 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 	}
 	if o.Duration > 0 {
 		run.to = run.from + int64(o.Duration)
+	}
+	if o.SQL != "" {
+		run.group, run.sql = filterGroup, true
+		stop, err := ctl.subscribe(ctx, o.Topic, o.SQL)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
 	}
 	m := &meter{pid: o.PID, progress: o.Progress}
 	pullers, err := runPullers(ctx, run, m, o.Conns, func(ctx context.Context, done <-chan struct{}) error {
@@ -128,6 +143,10 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 		result.Pulls += p.pulls
 		result.Empty += p.empty
 		result.Skipped += p.skipped
+		result.Matched += p.matched
+	}
+	if result.Scanned = messages; o.SQL == "" {
+		result.Matched, result.Scanned = 0, 0
 	}
 	if messages > 0 {
 		result.MBPerSec = result.PerSecond * float64(bytes) / float64(messages) / 1e6

@@ -29,9 +29,11 @@ type fakeBroker struct {
 	half   map[int64]*message.Message
 
 	// What it does to the n-th message, from 1 on; set before the first.
-	onStore func(n int, m *message.Message) (copies int)
-	onSend  func(n int) (code int) // before storing
-	delay   func(n int) time.Duration
+	onStore  func(n int, m *message.Message) (copies int)
+	onSend   func(n int) (code int) // before storing
+	delay    func(n int) time.Duration
+	filtered string // the expression of the group with a filter
+	popping  fakePops
 }
 
 func newFakeBroker(t *testing.T) *fakeBroker {
@@ -134,8 +136,25 @@ func (b *fakeBroker) handle(f frame) (code int, ext map[string]string, body []by
 		}
 		b.store(m)
 		return ok, nil, nil
+	case codeHeartbeat:
+		var beat struct {
+			ConsumerDataSet []struct {
+				SubscriptionDataSet []struct{ SubString, ExpressionType string }
+			}
+		}
+		if err := json.Unmarshal(f.body, &beat); err != nil || beat.ConsumerDataSet[0].SubscriptionDataSet[0].ExpressionType != "SQL92" {
+			b.t.Errorf("heartbeat %s: %v", f.body, err)
+		}
+		b.filtered = beat.ConsumerDataSet[0].SubscriptionDataSet[0].SubString
+		return ok, nil, nil
 	case codePull:
+		if f.ExtFields["consumerGroup"] == filterGroup {
+			return b.scan(num("queueId"), num("queueOffset"))
+		}
 		return b.pull(num("queueId"), num("queueOffset"), num("maxMsgNums"))
+	}
+	if code, ext, body, mine := b.popping.handle(b, f); mine {
+		return code, ext, body
 	}
 	return 3, nil, nil
 }
@@ -209,4 +228,22 @@ func (b *fakeBroker) pull(queue, offset, n int) (int, map[string]string, []byte)
 		body = append(body, rec...)
 	}
 	return ok, ext(next), body
+}
+
+// scan looks at 100 messages, of which every tenth matches.
+func (b *fakeBroker) scan(queue, offset int) (int, map[string]string, []byte) {
+	code, ext, _ := b.pull(queue, offset, 100)
+	if code != ok {
+		return code, ext, nil
+	}
+	var body []byte
+	for i, rec := range b.queues[queue][offset:min(offset+100, len(b.queues[queue]))] {
+		if (offset+i)%10 == 9 {
+			body = append(body, rec...)
+		}
+	}
+	if len(body) == 0 {
+		code = pullRetry
+	}
+	return code, ext, body
 }

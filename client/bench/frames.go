@@ -275,8 +275,9 @@ func appendEndTransaction(dst []byte, s *shape, opaque int32, a *answer) ([]byte
 }
 
 // appendPull appends a pull of up to n messages that neither waits nor leaves
-// anything behind: it brings its own subscription and commits nothing.
-func appendPull(dst []byte, group, topic string, queue int, offset int64, n int, opaque int32) []byte {
+// anything behind: it brings its own subscription, unless the group's is to
+// filter, and commits nothing.
+func appendPull(dst []byte, group, topic string, queue int, offset int64, n int, opaque int32, filtered bool) []byte {
 	var w requestWriter
 	w.begin(dst, codePull)
 	w.text("consumerGroup", group)
@@ -284,12 +285,17 @@ func appendPull(dst []byte, group, topic string, queue int, offset int64, n int,
 	w.int("queueId", int64(queue))
 	w.int("queueOffset", offset)
 	w.int("maxMsgNums", int64(n))
-	w.int("sysFlag", 4) // the request carries its subscription
 	w.int("commitOffset", 0)
 	w.int("suspendTimeoutMillis", 0)
-	w.text("subscription", "*")
 	w.int("subVersion", 0)
-	w.text("expressionType", "TAG")
+	if filtered {
+		w.int("sysFlag", 0)
+		w.text("expressionType", "SQL92")
+	} else {
+		w.int("sysFlag", 4) // the request carries its subscription
+		w.text("subscription", "*")
+		w.text("expressionType", "TAG")
+	}
 	frame, _ := w.end(opaque, nil)
 	return frame
 }

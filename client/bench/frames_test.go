@@ -242,7 +242,7 @@ func TestPatchAllocatesNothing(t *testing.T) {
 }
 
 func TestPullFrame(t *testing.T) {
-	got := mustFrame(t, appendPull(nil, "TOOLS_CONSUMER", "t", 3, 4711, 32, opaqueBase))
+	got := mustFrame(t, appendPull(nil, "TOOLS_CONSUMER", "t", 3, 4711, 32, opaqueBase, false))
 	for k, v := range map[string]string{"consumerGroup": "TOOLS_CONSUMER", "topic": "t", "queueId": "3", "queueOffset": "4711", "maxMsgNums": "32",
 		"sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG"} {
 		if got.ExtFields[k] != v {

@@ -71,7 +71,8 @@ func (s *spans) take() (span, bool) {
 // pulling is what the connections of one read share.
 type pulling struct {
 	addr, group, topic string
-	pull               int // messages asked for at a time
+	pull               int  // messages asked for at a time
+	sql                bool // the group's subscription filters; messages count when they were scanned
 	inflight           int
 	work               *spans
 	clock              clock
@@ -97,8 +98,7 @@ type puller struct {
 	conn  net.Conn
 	slots []pullSlot
 	out   []byte
-	in    []byte
-	have  int
+	in    answers
 	gen   int32
 	busy  int
 	heard int64
@@ -109,11 +109,12 @@ type puller struct {
 	empty    int64 // pulls that brought nothing
 	bytes    int64 // of records
 	skipped  int64 // offsets that the server said are gone
+	matched  int64 // messages that came
 	err      error
 }
 
 func newPuller(run *pulling, conn net.Conn) *puller {
-	return &puller{run: run, conn: conn, slots: make([]pullSlot, run.inflight), in: make([]byte, 512<<10), latency: newHistogram()}
+	return &puller{run: run, conn: conn, slots: make([]pullSlot, run.inflight), in: answers{buf: make([]byte, 512<<10)}, latency: newHistogram()}
 }
 
 // loop pulls until there is no work left, or the run is over.
@@ -154,7 +155,7 @@ func (p *puller) ask(i int, s *pullSlot, now int64) {
 	s.busy, s.sent = true, now
 	s.opaque = opaqueBase | (p.gen<<16|int32(i))&opaqueMask
 	p.busy++
-	p.out = appendPull(p.out, p.run.group, p.run.topic, s.piece.queue, s.next, p.run.pull, s.opaque)
+	p.out = appendPull(p.out, p.run.group, p.run.topic, s.piece.queue, s.next, p.run.pull, s.opaque, p.run.sql)
 }
 
 func (p *puller) read(now int64) error {
@@ -164,7 +165,7 @@ func (p *puller) read(now int64) error {
 			return err
 		}
 	}
-	n, err := p.conn.Read(p.in[p.have:])
+	err := p.in.fill(p.conn)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("no answer for %s with %d pulls outstanding", p.run.timeout, p.busy)
@@ -173,33 +174,17 @@ func (p *puller) read(now int64) error {
 	case err != nil:
 		return err
 	}
-	p.have += n
 	now = p.run.clock.now()
-	pos, got := 0, int64(0)
-	var a answer
-	for {
-		used, err := nextAnswer(p.in[pos:p.have], &a)
-		if err != nil {
-			return err
-		}
-		if used == 0 {
-			break
-		}
-		n, err := p.answered(&a, now)
-		if err != nil {
-			return err
-		}
+	got := int64(0)
+	err = p.in.each(func(a *answer) error {
+		n, err := p.answered(a, now)
 		got += n
-		pos += used
-	}
-	if pos == 0 && p.have == len(p.in) {
-		p.in = append(p.in, make([]byte, len(p.in))...)
-	}
-	p.have = copy(p.in, p.in[pos:p.have])
+		return err
+	})
 	if got > 0 {
 		p.counters.answered.Add(got)
 	}
-	return nil
+	return err
 }
 
 // answered settles a pull and returns how many messages of its piece came.
@@ -235,6 +220,10 @@ func (p *puller) answered(a *answer, now int64) (int64, error) {
 		if a.code == pullOffsetMoved && next > s.next {
 			p.skipped += min(next, s.piece.to) - s.next
 		}
+	}
+	p.matched += n
+	if p.run.sql {
+		n = max(0, min(next, s.piece.to)-s.next)
 	}
 	if next > s.next {
 		s.next, s.since = next, now

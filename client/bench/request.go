@@ -9,12 +9,19 @@ import (
 const (
 	codePull           = 11
 	codeCreateTopic    = 17
+	codeBrokerConfig   = 26
 	codeMaxOffset      = 30
 	codeMinOffset      = 31
+	codeHeartbeat      = 34
 	codeEndTransaction = 37
+	codeCreateGroup    = 200
+	codeDeleteGroup    = 207
 	codeSendV2         = 310
 	codeSendBatch      = 320
 	codeTopicConfig    = 351
+	codePop            = 200050
+	codeAck            = 200051
+	codeBatchAck       = 200151
 )
 
 // Response codes that need telling apart.
@@ -27,6 +34,8 @@ const (
 	pullNotFound      = 19
 	pullRetry         = 20
 	pullOffsetMoved   = 21
+	popPollingFull    = 209
+	popPollingTimeout = 210
 )
 
 // stored tells whether a send with this response code is in the server's log.

@@ -251,6 +251,9 @@ func TestConsumeReadsEverythingOnce(t *testing.T) {
 			t.Errorf("%d connections: %+v", conns, r)
 		}
 	}
+	if r, err := Consume(context.Background(), ConsumeOptions{Addr: b.addr(), Last: 800}); err != nil || r.Available != 800 || r.Messages != 800 {
+		t.Fatalf("the newest 800: %+v %v", r, err)
+	}
 	r, err := Consume(context.Background(), ConsumeOptions{Addr: b.addr(), Duration: 200 * time.Millisecond, Warmup: 50 * time.Millisecond})
 	if err != nil || r.Messages == 0 || r.Seconds < 0.15 {
 		t.Fatalf("over and over: %+v %v", r, err)
@@ -273,8 +276,8 @@ func TestNull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Acked != 5000 || n.Answered() < 2500 || (o.PID != 0 && (r.Server == nil || r.Server.RssAnon == 0)) {
-		t.Errorf("%+v, %d answered", r, n.Answered())
+	if r.Acked != 5000 || (o.PID != 0 && (r.Server == nil || r.Server.RssAnon == 0)) {
+		t.Errorf("%+v", r)
 	}
 	o.NoVerify = false
 	if _, err = Produce(context.Background(), o); err == nil || !strings.Contains(err.Error(), "--no-verify") {
@@ -282,6 +285,9 @@ func TestNull(t *testing.T) {
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if n.Answered() < 2500 { // it is counted behind the answer
+		t.Errorf("%d answered", n.Answered())
 	}
 }
 
@@ -328,5 +334,24 @@ func TestOptionsAreChecked(t *testing.T) {
 		if _, err := Consume(context.Background(), o); err == nil || !strings.HasPrefix(err.Error(), "bench: ") {
 			t.Errorf("%s: error %v", name, err)
 		}
+	}
+}
+
+// With a filter, what counts is what the server looked at.
+func TestConsumeCountsWhatIsScanned(t *testing.T) {
+	b := newFakeBroker(t)
+	if _, err := Produce(context.Background(), ProduceOptions{Addr: b.addr(), Count: 3000, Size: 50, NoVerify: true, Queues: 3}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Consume(context.Background(), ConsumeOptions{Addr: b.addr(), Conns: 2, SQL: `KEYS ENDSWITH "9'`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := int64(0)
+	for _, q := range b.queues {
+		want += int64(len(q) / 10)
+	}
+	if r.Messages != 3000 || r.Scanned != 3000 || r.Matched != want || b.filtered != `KEYS ENDSWITH "9'` {
+		t.Errorf("%+v, filtered by %s; want %d matched", r, b.filtered, want)
 	}
 }

@@ -59,8 +59,7 @@ type sender struct {
 	seq      uint64 // messages sent so far
 	queue    int
 	ends     []byte // END_TRANSACTION frames waiting for the next write
-	in       []byte
-	have     int
+	in       answers
 	deadline int64 // read deadline in force, on the clock; 0 none
 	heard    int64 // last answer
 
@@ -83,7 +82,7 @@ func newSender(run *producing, conn net.Conn, id identity, index int) *sender {
 		slots:   make([]slot, run.inflight),
 		bits:    bits.Len(uint(run.inflight - 1)),
 		queue:   index % run.shape.queues,
-		in:      make([]byte, 64<<10),
+		in:      answers{buf: make([]byte, 64<<10)},
 		latency: newHistogram(),
 		service: newHistogram(),
 		codes:   map[int]*CodeCount{},
@@ -216,7 +215,7 @@ func (s *sender) read(now int64, over bool) error {
 			return err
 		}
 	}
-	n, err := s.conn.Read(s.in[s.have:])
+	err := s.in.fill(s.conn)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			s.deadline = 0
@@ -227,7 +226,6 @@ func (s *sender) read(now int64, over bool) error {
 		}
 		return err
 	}
-	s.have += n
 	return s.handle()
 }
 
@@ -246,31 +244,16 @@ func (s *sender) oldest() int64 {
 func (s *sender) handle() error {
 	now := s.run.clock.now()
 	s.heard = now
-	var a answer
-	done, pos := int64(0), 0
-	for {
-		used, err := nextAnswer(s.in[pos:s.have], &a)
-		if err != nil {
-			return err
-		}
-		if used == 0 {
-			break
-		}
-		n, err := s.answered(&a, now)
-		if err != nil {
-			return err
-		}
+	done := int64(0)
+	err := s.in.each(func(a *answer) error {
+		n, err := s.answered(a, now)
 		done += n
-		pos += used
-	}
-	if pos == 0 && s.have == len(s.in) {
-		s.in = append(s.in, make([]byte, len(s.in))...)
-	}
-	s.have = copy(s.in, s.in[pos:s.have])
+		return err
+	})
 	if done > 0 {
 		s.counters.answered.Add(done)
 	}
-	return nil
+	return err
 }
 
 // answered settles the request of one answer and returns how many messages

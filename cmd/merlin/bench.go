@@ -29,7 +29,7 @@ the machine and the load allow at all.`,
   merlin bench consume --addr 127.0.0.1:10911
   merlin bench compare --addr 127.0.0.1:10911 --addr 127.0.0.1:20911 --pid 4711 --pid 4712
   merlin bench null --listen 127.0.0.1:10999`,
-	}, a.benchProduce(), a.benchConsume(), a.benchCompare(), a.benchNull())
+	}, a.benchProduce(), a.benchConsume(), a.benchPop(), a.benchCompare(), a.benchNull(), a.benchDisk())
 }
 
 // produceFlags are the flags of a produce run.
@@ -130,6 +130,7 @@ func pullFlags(cmd *cobra.Command, o *bench.ConsumeOptions) {
 	f := cmd.Flags()
 	f.IntVar(&o.Pull, "pull", 32, "messages asked for at a time")
 	f.IntVar(&o.InFlight, "pulls", 1, "pulls in flight on each connection")
+	f.StringVar(&o.SQL, "sql", "", "filter by this SQL92 expression: what counts then is the messages that the server scans. Leaves the group bench-filter behind")
 }
 
 func (a *app) benchConsume() *cobra.Command {
@@ -137,10 +138,12 @@ func (a *app) benchConsume() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "consume",
 		Short: "Pull a topic's messages and measure",
-		Long: `Pulls everything that a topic holds, once. With --duration it reads over and over
-for so long, after a warm-up. It commits nothing and leaves no group behind.`,
+		Long: `Pulls everything that a topic holds, or its newest messages with --last, once. With
+--duration it reads over and over for so long, after a warm-up. It commits nothing and
+leaves no group behind.`,
 		Example: `  merlin bench consume --addr 127.0.0.1:10911 --pid 4711
-  merlin bench consume --addr 127.0.0.1:10911 --warmup 20s --duration 10s --pull 32`,
+  merlin bench consume --addr 127.0.0.1:10911 --warmup 20s --duration 10s --pull 32
+  merlin bench consume --addr 127.0.0.1:10911 --sql "KEYS ENDSWITH '777'" --warmup 10s --duration 10s`,
 		Args: args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Conns < 1 || o.Pull < 1 || o.InFlight < 1 {
@@ -166,6 +169,7 @@ for so long, after a warm-up. It commits nothing and leaves no group behind.`,
 	f.IntVarP(&o.Conns, "conns", "c", 8, "connections")
 	f.DurationVarP(&o.Duration, "duration", "d", 0, "read over and over for so long; 0 reads everything once")
 	f.DurationVar(&o.Warmup, "warmup", 0, "time before the measured one")
+	f.Int64Var(&o.Last, "last", 0, "read only the newest so many messages; 0 reads all")
 	f.IntVar(&o.PID, "pid", 0, "the server's process on this machine, for its CPU time and memory")
 	f.DurationVar(&o.Timeout, "timeout", 15*time.Second, "how long an answer may take before the run is given up")
 	return cmd
@@ -222,8 +226,8 @@ func (a *app) benchCompare() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare --addr A --addr B",
 		Short: "Measure two servers in turns, A B A B …, and print the ratio",
-		Long: `Runs 'bench produce', and with --consume also 'bench consume', against two servers
-in turns, so that a machine whose speed drifts treats both alike. The ratio is the
+		Long: `Runs 'bench produce', and with --consume also 'bench consume' on what it sent, against two
+servers in turns, so that a machine whose speed drifts treats both alike. The ratio is the
 median of the rounds' own ratios; the figures of a side are medians over its rounds.`,
 		Example: `  merlin bench compare --addr 127.0.0.1:10911 --addr 127.0.0.1:20911 --name merlin --name apache \
       --pid 4711 --pid 4712 --warmup 20s --rounds 3 --consume`,
@@ -273,7 +277,7 @@ median of the rounds' own ratios; the figures of a side are medians over its rou
 	f.IntVar(&o.Rounds, "rounds", 3, "rounds of both")
 	f.DurationVar(&o.Pause, "pause", 2*time.Second, "rest between two runs")
 	f.DurationVar(&o.Settle, "settle", 2*time.Second, "warm-up of rounds after the first")
-	f.BoolVar(&o.Consume, "consume", false, "measure reading as well")
+	f.BoolVar(&o.Consume, "consume", false, "measure reading back what was sent as well")
 	f.DurationVar(&readFor, "read-for", 5*time.Second, "measured time of a read")
 	return cmd
 }

@@ -86,7 +86,12 @@ func printConsume(w writer, r *bench.ConsumeResult) {
 	o := r.Options
 	fmt.Fprintf(w, "load        %s topic %s: pulls of %d, %d connections x %d in flight, %s messages there\n",
 		o.Addr, o.Topic, o.Pull, o.Conns, o.InFlight, humanize.Comma(r.Available))
-	printWindow(w, r.Window, "read")
+	if o.SQL == "" {
+		printWindow(w, r.Window, "read")
+	} else {
+		printWindow(w, r.Window, "scanned")
+		fmt.Fprintf(w, "filter      %s: %s of %s scanned in the whole run matched\n", o.SQL, humanize.Comma(r.Matched), humanize.Comma(r.Scanned))
+	}
 	printLatency(w, "pull", r.Latency)
 	printProcesses(w, r.Window)
 	if r.Skipped > 0 {

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,21 +71,6 @@ func (a *app) delayList() *cobra.Command {
 	flags.IntVarP(&f.Max, "max", "n", 100, "at most so many")
 	flags.StringVar(&f.After, "after", "", "go on where an earlier page ended")
 	return cmd
-}
-
-// parseComing reads a time, or a duration from now on.
-func parseComing(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return time.Time{}, errors.New(text + ": want a time as 2030-11-21T13:00:00.250Z, or a duration from now as 15m")
-	}
-	return time.Now().Add(d), nil
 }
 
 func (a *app) delayRows(w io.Writer, list []client.Delayed) {

@@ -17,7 +17,7 @@ func (a *app) groupCommand() *cobra.Command {
 		Short: "List, show and change consumer groups",
 		Example: `  merlin group list
   merlin group show billing`,
-	}, a.groupList(), a.groupShow(), a.groupSet())
+	}, a.groupList(), a.groupShow(), a.groupCreate(), a.groupSet())
 }
 
 func (a *app) groupList() *cobra.Command {

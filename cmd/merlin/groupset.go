@@ -15,7 +15,7 @@ func (a *app) groupSet() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "set GROUP KEY=VALUE...",
-		Short: "Set attributes of a group at every broker; KEY= removes one",
+		Short: "Set attributes and retries of a group at every broker; KEY= removes an attribute",
 		Long: `Sets attributes of a consumer group at every broker that is a master:
 
   initialPosition           where the group begins in a queue of which it has
@@ -23,9 +23,11 @@ func (a *app) groupSet() *cobra.Command {
                             RFC 3339, or ms since 1970. It goes before what the
                             clients ask for.
   merlin.subscriptionGuard  what becomes of a member that subscribes to other
-                            things than the rest: warn (default), or reject.`,
+                            things than the rest: warn (default), or reject.
+` + client.GroupFields,
 		Example: `  merlin group set billing initialPosition=latest
-  merlin group set billing merlin.subscriptionGuard=reject --dry-run`,
+  merlin group set billing merlin.subscriptionGuard=reject --dry-run
+  merlin group set billing retryPolicy=10s,30s,5m retryMaxTimes=5`,
 		Args: args(cobra.MinimumNArgs(2), "a GROUP and at least one KEY=VALUE"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			changes := map[string]string{}

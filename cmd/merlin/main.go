@@ -131,6 +131,7 @@ it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`
 		a.consumeCommand(),
 		a.queryCommand(),
 		a.txnCommand(),
+		a.dlqCommand(),
 		a.whyCommand(),
 		a.delayCommand(),
 		a.cronCommand(),

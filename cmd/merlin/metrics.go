@@ -38,6 +38,14 @@ var (
 	descCheckpoint      = describe("merlin_checkpoint_behind_bytes", "Bytes that a restart after a crash reads again.")
 	descSkipped         = describe("merlin_unreadable_entries_total", "Queue entries that led to no record.")
 	descHolds           = describe("merlin_parked_pulls", "Pulls that wait for a message; bounded by 100000.")
+	descPullTracks      = describe("merlin_pull_tracks", "Queues of groups of which the last pulls are remembered; bounded.")
+	descPopWaits        = describe("merlin_parked_pops", "Pops and notifications that wait for a message; bounded by 100000.")
+	descPopInFlight     = describe("merlin_pop_in_flight", "Messages popped and not acknowledged; bounded by 1000000.")
+	descPopOldest       = describe("merlin_pop_oldest_seconds", "Seconds since the oldest message in flight was handed out. Absent while there is none.")
+	descPopHanded       = describe("merlin_pop_messages_total", "Messages handed out by pops.")
+	descPopAgain        = describe("merlin_pop_again_total", "Messages handed out again because nobody acknowledged them in time.")
+	descPopAcked        = describe("merlin_pop_acked_total", "Messages acknowledged.")
+	descPopRefused      = describe("merlin_pop_refused_total", "Acknowledgements and changes whose handle was not the newest.")
 	descConflicts       = describe("merlin_subscription_conflicts", "1 for a group whose members subscribe to different things now.", "group")
 	descWritable        = describe("merlin_writable", "1 while messages can be stored.")
 	descDiskFree        = describe("merlin_disk_free_bytes", "Free bytes of the disk with the commit log.")
@@ -125,8 +133,31 @@ func delayMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	ch <- prometheus.MustNewConstHistogram(descDelayLate, count, float64(st.LateMs)/1000, buckets)
 }
 
+var (
+	descDeadSent     = describe("rocketmq_send_to_dlq_messages_total", "Messages that became dead letters since the start.", "consumer_group")
+	descDead         = describe("merlin_dlq_messages", "Dead letters of a group.", "consumer_group")
+	descDeadAge      = describe("merlin_dlq_oldest_age_seconds", "Seconds since the oldest dead letter of a group died. Absent while there is none.", "consumer_group")
+	descDeadRedriven = describe("merlin_dlq_redriven_total", "Dead letters that were sent again since the start.", "consumer_group")
+	descDeadRedrives = describe("merlin_dlq_redrives", "Re-drives that are at work.", "consumer_group")
+)
+
+// deadMetrics tells of dead letters by group.
+func deadMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
+	now := b.Now().UnixMilli()
+	for group, st := range b.DeadStats() {
+		counter(ch, descDeadSent, float64(st.Died), group)
+		gauge(ch, descDead, float64(st.Messages), group)
+		if st.Oldest > 0 {
+			gauge(ch, descDeadAge, max(0, float64(now-st.Oldest)/1000), group)
+		}
+		counter(ch, descDeadRedriven, float64(st.Redriven), group)
+		gauge(ch, descDeadRedrives, float64(st.Running), group)
+	}
+}
+
 func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	delayMetrics(ch, b)
+	deadMetrics(ch, b)
 	st := b.Store().Stats()
 	counter(ch, descMessagesIn, float64(st.PutMessages))
 	counter(ch, descBytesIn, float64(st.PutBytes))
@@ -141,9 +172,11 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	gauge(ch, descCheckpoint, float64(st.CheckpointBehind))
 	counter(ch, descSkipped, float64(st.Skipped))
 	gauge(ch, descHolds, float64(b.Holds()))
+	gauge(ch, descPullTracks, float64(b.PullTracks()))
 	for group := range b.Clients().Conflicts() {
 		gauge(ch, descConflicts, 1, group)
 	}
+	popMetrics(ch, b)
 	transactionMetrics(ch, b.TransactionStats())
 	writable := 1.0
 	if b.TakesMessages() != nil {
@@ -161,6 +194,19 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 			gauge(ch, descReserveTime, float64(now.UnixMilli()-u.Segments[0].FirstStoreTime))
 		}
 	}
+}
+
+func popMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
+	st, waiting := b.PopStats()
+	gauge(ch, descPopWaits, float64(waiting))
+	gauge(ch, descPopInFlight, float64(st.InFlight))
+	if st.Oldest > 0 {
+		gauge(ch, descPopOldest, float64(b.Now().UnixMilli()-st.Oldest)/1000)
+	}
+	counter(ch, descPopHanded, float64(st.Handed))
+	counter(ch, descPopAgain, float64(st.Again))
+	counter(ch, descPopAcked, float64(st.Acked))
+	counter(ch, descPopRefused, float64(st.Refused))
 }
 
 func transactionMetrics(ch chan<- prometheus.Metric, st broker.TransactionStats) {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/merlinmq/merlin/client"
+	"github.com/merlinmq/merlin/message"
 )
 
 func (a *app) offsetCommand() *cobra.Command {
@@ -23,18 +25,21 @@ func (a *app) offsetCommand() *cobra.Command {
 
 func (a *app) offsetReset() *cobra.Command {
 	var dry bool
+	queue := -1
 	cmd := &cobra.Command{
 		Use:   "reset GROUP TOPIC WHERE",
-		Short: "Move a group to earliest, latest, a time, or a duration back from now",
+		Short: "Move a group to earliest, latest, a time, a duration back from now, or an offset",
 		Long: `Moves a group in every queue of a topic. Members that are connected are told and
 go on there; without members the committed offsets are set.
 
-WHERE is earliest, latest, a time in RFC 3339, or a duration back from now.`,
+WHERE is earliest, latest, a time in RFC 3339, or a duration back from now; with
+--queue, which moves that queue alone, also an offset.`,
 		Example: `  merlin offset reset billing orders 2026-11-21T13:00:00Z
-  merlin offset reset billing orders 15m --dry-run --json`,
+  merlin offset reset billing orders 15m --dry-run --json
+  merlin offset reset billing orders 4711 --queue 3`,
 		Args: args(cobra.ExactArgs(3), "GROUP, TOPIC and WHERE"),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			to, err := client.ParseWhere(given[2], time.Now())
+			to, err := resetTarget(given[2], queue)
 			if err != nil {
 				return usagef(cmd, "%s", err)
 			}
@@ -42,7 +47,23 @@ WHERE is earliest, latest, a time in RFC 3339, or a duration back from now.`,
 		},
 	}
 	dryRun(cmd, &dry)
+	cmd.Flags().IntVar(&queue, "queue", -1, "move this queue alone, at each broker that has it")
 	return cmd
+}
+
+// resetTarget reads where to move a group, in one queue if that is not negative.
+func resetTarget(text string, queue int) (client.Where, error) {
+	if offset, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if queue < 0 || offset < 0 {
+			return client.Where{}, fmt.Errorf("%s: an offset belongs to one queue; name it with --queue", text)
+		}
+		return client.AtOffset(int32(queue), message.Offset(offset)), nil
+	}
+	to, err := client.ParseWhere(text, time.Now())
+	if err == nil && queue >= 0 {
+		to = to.InQueue(int32(queue))
+	}
+	return to, err
 }
 
 func (a *app) offsetSkip() *cobra.Command {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -80,7 +79,12 @@ func (a *app) find(ctx context.Context, admin *client.Admin, id string, q client
 }
 
 // parseMoment reads a time or a duration back from now; "" is no time.
-func parseMoment(text string) (time.Time, error) {
+func parseMoment(text string) (time.Time, error) { return parseTime(text, "back from", -1) }
+
+// parseComing reads a time, or a duration from now on.
+func parseComing(text string) (time.Time, error) { return parseTime(text, "from", 1) }
+
+func parseTime(text, way string, sign time.Duration) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -89,9 +93,9 @@ func parseMoment(text string) (time.Time, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return time.Time{}, errors.New(text + ": want a time as 2026-11-21T13:00:00Z, or a duration back from now as 15m")
+		return time.Time{}, fmt.Errorf("%s: want a time as 2030-11-21T13:00:00.250Z, or a duration %s now as 15m", text, way)
 	}
-	return time.Now().Add(-d), nil
+	return time.Now().Add(sign * d), nil
 }
 
 // messages shows messages in full.

@@ -9,6 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +39,7 @@ type server struct {
 	brokerPort *remoting.Server
 	vipPort    *remoting.Server // two below the broker's, for clients that still dial it
 	registrar  *gateway.Registrar
+	stopping   atomic.Bool // what ends now ends because it was asked to
 }
 
 // serve runs what the flags ask for until the context ends.
@@ -50,11 +55,12 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
 	}
 	remoting.SetTransportLog(io.Discard)
 	s := &server{out: a.out, log: slog.New(slog.NewTextHandler(a.err, nil))}
-	if err = s.start(cmd.Context(), set); err == nil {
-		fmt.Fprintln(s.out, "ready")
-		<-cmd.Context().Done()
+	if err = s.start(cmd.Context(), set); err != nil {
+		return errors.Join(err, s.close())
 	}
-	return errors.Join(err, s.close())
+	fmt.Fprintln(s.out, "ready")
+	<-cmd.Context().Done()
+	return s.stop()
 }
 
 // start opens and starts the parts from the bottom up.
@@ -87,7 +93,11 @@ func (s *server) startNames(set *settings, addr string) (err error) {
 	o.Events = nameserver.Events{
 		Joined: func(b nameserver.Broker) { s.log.Info("a broker has registered", "broker", b.Name, "address", b.Addr) },
 		Gone: func(d nameserver.Departure) {
-			s.log.Warn("a broker is gone", "broker", d.Broker, "address", d.Addr, "reason", d.Why)
+			level := slog.LevelWarn
+			if s.stopping.Load() {
+				level = slog.LevelDebug
+			}
+			s.log.Log(context.Background(), level, "a broker is gone", "broker", d.Broker, "address", d.Addr, "reason", d.Why)
 		},
 	}
 	if s.names, err = nameserver.New(o); err != nil {
@@ -115,6 +125,15 @@ func (s *server) listen(what, flag, addr string, h remoting.Handler, o remoting.
 	return p, nil
 }
 
+// spareProcessor lets Go run one goroutine more than there are CPUs, unless the
+// user has said how many. Whoever comes back from an fsync, for which all wait,
+// would else stand in line behind the senders that are at work.
+var spareProcessor = sync.OnceFunc(func() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+})
+
 func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	o := set.broker
 	o.OnTopics = func(c broker.TopicChange) {
@@ -127,6 +146,9 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 		s.http.setStage("recovering the log")
 		o.Progress = s.http.progress
 	}
+	if o.Settings.SyncFlush {
+		spareProcessor()
+	}
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
 		return folderAdvice(set.dir, err)
 	}
@@ -135,6 +157,9 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 		return err
 	}
 	port := portOf(s.brokerPort.Addr())
+	if err := set.show(map[string]string{"listenPort": fmt.Sprint(port)}); err != nil {
+		return err
+	}
 	s.gateway.SetPort(port)
 	address := set.address
 	if address.IsValid() && address.Port() == 0 {
@@ -183,7 +208,7 @@ func (s *server) startRegistrar(ctx context.Context, set *settings, address neti
 		s.log.Warn("no name server is given: clients will not find this broker; name them with --namesrv or namesrvAddr")
 	}
 	s.registrar = gateway.NewRegistrar(gateway.RegistrarOptions{
-		Broker: s.broker, NameServers: servers, Address: address, Port: port, HAPort: port + 1, Period: set.registerPeriod,
+		Broker: s.broker, NameServers: servers, Address: address, Port: port, HAPort: port + 1, Period: set.registerPeriod, Timeout: set.registerTimeout,
 		Failed: func(addr string, err error) {
 			s.log.Warn("the name server cannot be reached; it is tried again", "nameserver", addr, "error", err)
 		},
@@ -197,6 +222,22 @@ func (s *server) startRegistrar(ctx context.Context, set *settings, address neti
 	err := s.registrar.WaitFirstOf(wait, servers[0])
 	if err != nil && ctx.Err() != nil {
 		return nil
+	}
+	return err
+}
+
+// stop closes in order, and says so in one line: what ends now is no news.
+func (s *server) stop() error {
+	s.stopping.Store(true)
+	began, clients := time.Now(), int64(0)
+	for _, p := range []*remoting.Server{s.brokerPort, s.vipPort} {
+		if p != nil {
+			clients += p.Stats().Connections
+		}
+	}
+	err := s.close()
+	if err == nil {
+		s.log.Info("stopped in order", "connections", clients, "took", time.Since(began).Round(time.Millisecond))
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/merlinmq/merlin/broker"
@@ -19,18 +20,19 @@ import (
 
 // settings are what flags and broker.conf ask for, in the shapes of the parts.
 type settings struct {
-	lines          []config.Line
-	config         *config.Config
-	dir            string
-	httpAddr       string
-	namesAddr      string
-	brokerAddr     string
-	names          nameserver.Options
-	broker         broker.Options
-	remoting       remoting.ServerOptions
-	address        netip.AddrPort // of brokerIP1; its port may be 0
-	nameServers    []string
-	registerPeriod time.Duration
+	lines           []config.Line
+	config          *config.Config
+	dir             string
+	httpAddr        string
+	namesAddr       string
+	brokerAddr      string
+	names           nameserver.Options
+	broker          broker.Options
+	remoting        remoting.ServerOptions
+	address         netip.AddrPort // of brokerIP1; its port may be 0
+	nameServers     []string
+	registerPeriod  time.Duration
+	registerTimeout time.Duration // of one registration
 }
 
 // loadSettings reads the configuration. A flag that was given wins over it.
@@ -66,10 +68,26 @@ func (f *serveFlags) loadSettings(ctx context.Context, a *app, given func(flag s
 	if err := set.addresses(ctx, c, a); err != nil {
 		return nil, err
 	}
-	set.broker.Settings, err = brokerSettings(c)
+	if set.broker.Settings, err = brokerSettings(c); err != nil {
+		return nil, err
+	}
 	set.broker.AcceptLoss = f.acceptLoss
 	set.registerPeriod = c.Duration("registerNameServerPeriod")
-	return set, err
+	set.registerTimeout = c.Duration("registerBrokerTimeoutMills")
+	return set, set.show(map[string]string{
+		"brokerName": set.broker.Settings.Name, "storePathRootDir": set.dir, "namesrvAddr": strings.Join(set.nameServers, ";"),
+	})
+}
+
+// show lets tools that ask for the configuration see what holds, where it was
+// not given or a flag said better.
+func (set *settings) show(values map[string]string) error {
+	for key, value := range values {
+		if err := set.config.Set(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listenPort puts bindAddress and listenPort in force where no flag says better.
@@ -149,10 +167,18 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 	s.DefaultTopicQueues = int32(c.Int("defaultTopicQueueNums"))
 	s.SyncFlush = c.Text("flushDiskType") == "SYNC_FLUSH"
 	s.SegmentSize = c.Int64("mappedFileSizeCommitLog")
+	s.HotBytes = memorySize() / 100 * c.Int64("accessMessageInMemoryMaxRatio")
 	s.QueueFileEntries = c.Int("mappedFileSizeConsumeQueue") / 20
 	s.IndexSlots, s.IndexItems = c.Int("maxHashSlotNum"), c.Int("maxIndexNum")
 	s.NoIndex = !c.Bool("messageIndexEnable")
 	s.FlushEvery = c.Duration("flushIntervalCommitLog")
+	s.CheckpointEvery = c.Duration("flushIntervalConsumeQueue")
+	s.DelaySaveEvery = c.Duration("flushDelayOffsetInterval")
+	s.ClientLife = c.Duration("channelExpiredTimeout")
+	s.ClusterTopic, s.BrokerTopic = c.Bool("clusterTopicEnable"), c.Bool("brokerTopicEnable")
+	if s.TraceTopic = c.Text("msgTraceTopicName"); !c.Bool("traceTopicEnable") {
+		s.TraceTopic = ""
+	}
 	s.OffsetFlushEvery = c.Duration("flushConsumerOffsetInterval")
 	var err error
 	if s.DelayLevels, err = schedule.ParseLevels(c.Text("messageDelayLevel")); err != nil {
@@ -169,6 +195,7 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 		c.Subscribe(key, func(key, _ string) { to.Store(c.Bool(key)) })
 	}
 	number("fileReservedTime", &s.ReservedHours)
+	number("dlqReservedTime", &s.DeadHours)
 	number("diskMaxUsedSpaceRatio", &s.DiskMaxUsed)
 	number("diskSpaceCleanForciblyRatio", &s.DiskForce)
 	number("diskSpaceWarningLevelRatio", &s.DiskWarning)
@@ -176,9 +203,16 @@ func brokerSettings(c *config.Config) (*broker.Settings, error) {
 	flag("cleanFileForciblyEnable", &s.ForceClean)
 	s.DeleteWhen.Store(c.Text("deleteWhen"))
 	c.Subscribe("deleteWhen", func(_, value string) { s.DeleteWhen.Store(value) })
+	number("maxTransferCountOnMessageInMemory", &s.Transfer.HotCount)
+	number("maxTransferBytesOnMessageInMemory", &s.Transfer.HotBytes)
+	number("maxTransferCountOnMessageInDisk", &s.Transfer.ColdCount)
+	number("maxTransferBytesOnMessageInDisk", &s.Transfer.ColdBytes)
+	number("syncFlushTimeout", &s.SyncFlushTimeoutMs)
+	number("defaultQueryMaxNum", &s.QueryMax)
 	number("maxMessageSize", &s.MaxMessageSize)
 	number("timerMaxDelaySec", &s.TimerMaxDelaySec)
 	flag("recallMessageEnable", &s.Recall)
+	number("rebalanceLockMaxLiveTime", &s.LockLifeMs)
 	number("shortPollingTimeMills", &s.ShortPollingMs)
 	number("brokerPermission", &s.Permission)
 	flag("autoCreateTopicEnable", &s.AutoCreateTopic)

@@ -15,8 +15,8 @@ func (a *app) whyCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "why",
 		Short:   "Ask why something is as it is",
-		Example: `  merlin why topic orders`,
-	}, &cobra.Command{
+		Example: "  merlin why topic orders\n  merlin why queue orders/3 --group billing\n  merlin why message 7F0000010B2C000000000A1B2C3D0001",
+	}, a.whyMessage(), a.whyQueue(), &cobra.Command{
 		Use:     "topic TOPIC",
 		Short:   "Why a topic has a route or none: which brokers have it, which had it and are gone",
 		Example: `  merlin why topic orders`,
