@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/rocketmq-client-go/v2/rlog"
+
 	"github.com/merlinmq/merlin/test/harness"
 )
 
@@ -23,23 +25,26 @@ type group struct {
 	name      string
 	on        bool
 	scenarios []string
-	only5     []string // what only the 5.x client can do
-	flags     []string // of the server
+	only5     []string                             // what only the 5.x client can do
+	flags     []string                             // of the server
+	run       func(t *testing.T, classpath string) // instead of scenarios
 }
 
 var groups = []group{
 	{name: "main", on: true, scenarios: []string{"sync", "async", "oneway", "batch", "large", "compressed", "keys", "view", "refused", "push", "tags", "orderly",
 		"broadcast", "rebalance", "resume", "from-where", "latency", "lite-subscribe", "lite-assign", "pull", "trace"}},
-	{name: "admin", scenarios: []string{"admin", "mqadmin"}},
+	{name: "admin", on: true, scenarios: []string{"admin", "mqadmin"}},
 	{name: "delay", on: true, scenarios: []string{"delay"}, only5: []string{"timer", "recall"}},
 	{name: "txn", on: true, scenarios: []string{"txn", "txn-check"}, flags: []string{"--set", "transactionTimeOut=1000", "--set", "transactionCheckInterval=2000"}},
 	{name: "filter", on: true, scenarios: []string{"sql"}},
 	{name: "request", on: true, scenarios: []string{"request"}},
 	{name: "consume", on: true, scenarios: []string{"retry", "dlq", "reset"}},
-	{name: "pop", only5: []string{"pop"}},
+	{name: "members", on: true, run: membersThatDie},
+	{name: "pop", on: true, only5: []string{"pop", "pop-dead", "pop-orderly"}},
 }
 
 func TestMain(m *testing.M) {
+	rlog.SetLogLevel("error")
 	code := m.Run()
 	harness.Clean()
 	os.Exit(code)
@@ -70,6 +75,10 @@ func TestJava(t *testing.T) {
 					continue
 				}
 				t.Run(g.name, func(t *testing.T) {
+					if g.run != nil {
+						g.run(t, classpath)
+						return
+					}
 					scenarios := g.scenarios
 					if c.sources == "v5" {
 						scenarios = slices.Concat(scenarios, g.only5)

@@ -132,7 +132,8 @@ func (w *world) write(ctx context.Context, name string, rng *rand.Rand) {
 		if rng.IntN(50) == 0 {
 			size = 200_000
 		}
-		ans, err := c.Do(ctx, remoting.ReqSendMessageV2, sendFields(key, queue), body(key, size))
+		props := message.Properties(nil).Append(message.PropKeys, key).Append(message.PropTags, "crash")
+		ans, err := c.Do(ctx, remoting.ReqSendMessageV2, harness.SendFields(topic, queue, queues, props), body(key, size))
 		if err != nil {
 			var refused *remoting.CodeError
 			if errors.As(err, &refused) && ctx.Err() == nil {
@@ -140,7 +141,7 @@ func (w *world) write(ctx context.Context, name string, rng *rand.Rand) {
 			}
 			return
 		}
-		offset, err := strconv.ParseInt(field(ans, "queueOffset"), 10, 64)
+		offset, err := harness.Number(ans, "queueOffset")
 		if err != nil {
 			w.t.Errorf("%s: the answer's queueOffset: %v", key, err)
 			return
@@ -155,37 +156,9 @@ func (w *world) write(ctx context.Context, name string, rng *rand.Rand) {
 	}
 }
 
-func sendFields(key string, queue int) remoting.Fields {
-	var f remoting.Fields
-	var p message.Properties
-	p = p.Append(message.PropKeys, key)
-	p = p.Append(message.PropTags, "crash")
-	f.Str("a", "crash")
-	f.Str("b", topic)
-	f.Str("c", "TBW102")
-	f.Int("d", queues)
-	f.Int("e", int64(queue))
-	f.Int("f", 0)
-	f.Int("g", time.Now().UnixMilli())
-	f.Int("h", 0)
-	f.Str("i", string(p))
-	f.Int("j", 0)
-	f.Str("k", "false")
-	return f
-}
-
 // body is a key, repeated.
 func body(key string, size int) []byte {
 	return bytes.Repeat([]byte(key+" "), size/(len(key)+1)+1)[:size]
-}
-
-func field(a *remoting.Answer, name string) string {
-	for _, f := range a.Fields {
-		if f.Key == name {
-			return f.Value
-		}
-	}
-	return ""
 }
 
 // check reads the queues from `from` on (nil: from the beginning) and compares.
@@ -193,12 +166,7 @@ func (w *world) check(from *[queues]int64, rng *rand.Rand) {
 	for _, twice := range w.again {
 		w.t.Errorf("given twice: %s", twice)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	c, err := remoting.Dial(ctx, w.server.Broker, remoting.ClientOptions{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	c := harness.DialBroker(w.t, w.server.Broker)
 	defer c.Close()
 	var ends [queues]int64
 	for q := range queues {
@@ -206,7 +174,7 @@ func (w *world) check(from *[queues]int64, rng *rand.Rand) {
 		if from != nil {
 			start = from[q]
 		}
-		ends[q] = w.readQueue(ctx, c, q, start)
+		ends[q] = c.Read(topic, q, start, func(offset int64, v message.View) { w.compare(q, offset, v) })
 	}
 	w.mu.Lock()
 	var sample []sent
@@ -220,52 +188,12 @@ func (w *world) check(from *[queues]int64, rng *rand.Rand) {
 	}
 	w.mu.Unlock()
 	for _, s := range sample {
-		w.findKey(ctx, c, s.key)
+		if found := c.Find(topic, s.key); found != 1 {
+			w.t.Errorf("the key %s finds %d messages, want 1", s.key, found)
+		}
 	}
 	if from != nil {
 		*from = ends
-	}
-}
-
-// readQueue reads a queue from an offset to its end, which it returns, and
-// wants dense offsets and what was acknowledged.
-func (w *world) readQueue(ctx context.Context, c *remoting.Client, queue int, next int64) int64 {
-	for {
-		var f remoting.Fields
-		f.Str("consumerGroup", "TOOLS_CONSUMER")
-		f.Str("topic", topic)
-		f.Int("queueId", int64(queue))
-		f.Int("queueOffset", next)
-		f.Int("maxMsgNums", 32)
-		f.Int("sysFlag", 4) // the subscription is in the request
-		f.Int("commitOffset", 0)
-		f.Int("suspendTimeoutMillis", 0)
-		f.Str("subscription", "*")
-		f.Int("subVersion", 0)
-		f.Str("expressionType", "TAG")
-		ans, err := c.Call(ctx, remoting.ReqPullMessage, f, nil)
-		switch {
-		case err != nil:
-			w.t.Fatal(err)
-		case ans.Code == remoting.RespPullNotFound:
-			return next
-		case ans.Code != remoting.RespSuccess:
-			w.t.Fatalf("pull of queue %d at %d: %s %s", queue, next, remoting.ResponseName(ans.Code), ans.Remark)
-		}
-		for rest := ans.Body; len(rest) > 0; {
-			v, err := message.Parse(rest)
-			if err == nil {
-				err = v.VerifyBody()
-			}
-			if err != nil {
-				w.t.Fatalf("queue %d offset %d: %v", queue, next, err)
-			}
-			if int64(v.QueueOffset()) != next {
-				w.t.Fatalf("queue %d: offset %d is followed by %d", queue, next-1, v.QueueOffset())
-			}
-			w.compare(queue, next, v)
-			next, rest = next+1, rest[v.Size():]
-		}
 	}
 }
 
@@ -283,34 +211,5 @@ func (w *world) compare(queue int, offset int64, v message.View) {
 		w.t.Errorf("%s has a body of %d bytes, want %d", key, v.BodySize(), want.body)
 	case !bytes.Equal(v.Body(), body(key, v.BodySize())):
 		w.t.Errorf("queue %d offset %d: the body is not that of %s", queue, offset, key)
-	}
-}
-
-// findKey wants exactly one message of a key.
-func (w *world) findKey(ctx context.Context, c *remoting.Client, key string) {
-	var f remoting.Fields
-	f.Str("topic", topic)
-	f.Str("key", key)
-	f.Int("maxNum", 64)
-	f.Int("beginTimestamp", 0)
-	f.Int("endTimestamp", 1<<62)
-	ans, err := c.Do(ctx, remoting.ReqQueryMessage, f, nil)
-	if err != nil {
-		w.t.Errorf("look for the key %s: %v", key, err)
-		return
-	}
-	found := 0
-	for rest := ans.Body; len(rest) > 0; {
-		v, err := message.Parse(rest)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if v.Properties().Value(message.PropKeys) == key {
-			found++
-		}
-		rest = rest[v.Size():]
-	}
-	if found != 1 {
-		w.t.Errorf("the key %s finds %d messages, want 1", key, found)
 	}
 }

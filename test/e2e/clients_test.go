@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,10 @@ import (
 
 func TestMain(m *testing.M) {
 	rlog.SetLogLevel("error")
+	if words := strings.Fields(os.Getenv(memberVariable)); len(words) == 4 {
+		fmt.Fprintln(os.Stderr, member(words))
+		os.Exit(1)
+	}
 	// client-go keeps the offsets of broadcasting consumers under the home folder.
 	home, err := os.MkdirTemp("", "e2e-home")
 	if err == nil {
@@ -170,9 +175,14 @@ func (w *world) subscribed(group, topic string, what consumer.MessageSelector, h
 
 func (w *world) eventually(what string, cond func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(45 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
+	w.eventuallyWithin(45*time.Second, what, cond)
+}
+
+func (w *world) eventuallyWithin(d time.Duration, what string, cond func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(d); !cond(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.t.Fatalf("not within 45 s: %s", what)
+			w.t.Fatalf("not within %s: %s", d, what)
 		}
 	}
 }

@@ -349,7 +349,8 @@ func pull(w *world) {
 	}
 	w.t.Cleanup(func() { c.Shutdown() })
 	got := map[string]bool{}
-	w.eventually("50 messages by Pull", func() bool {
+	// Pull takes the queues in turns, and waits for 20 s at the empty one of the retry topic, once the client knows it.
+	w.eventuallyWithin(3*time.Minute, "50 messages by Pull", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		r, err := c.Pull(ctx, 10)

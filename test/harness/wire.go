@@ -27,9 +27,13 @@ func DialBroker(t testing.TB, addr string) *Wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	return &Wire{t, c}
+	w := &Wire{t, c}
+	t.Cleanup(w.Close)
+	return w
 }
+
+// Close ends the connection before the test does.
+func (w *Wire) Close() { w.c.Close() }
 
 // Call makes one call and fails the test when there is no answer.
 func (w *Wire) Call(code int, f remoting.Fields, body []byte) *remoting.Answer {
@@ -56,18 +60,7 @@ func (w *Wire) Do(code int, f remoting.Fields, body []byte) *remoting.Answer {
 // Send sends one message, or a batch body, and returns the queue offset.
 func (w *Wire) Send(topic string, queue int, p message.Properties, body []byte, batch bool) int64 {
 	w.t.Helper()
-	var f remoting.Fields
-	f.Str("a", "tests")
-	f.Str("b", topic)
-	f.Str("c", "TBW102")
-	f.Int("d", 4)
-	f.Int("e", int64(queue))
-	f.Int("f", 0)
-	f.Int("g", time.Now().UnixMilli())
-	f.Int("h", 0)
-	f.Str("i", string(p))
-	f.Int("j", 0)
-	f.Str("k", "false")
+	f := SendFields(topic, queue, 4, p)
 	f.Str("m", strconv.FormatBool(batch))
 	code := remoting.ReqSendMessageV2
 	if batch {
@@ -77,21 +70,41 @@ func (w *Wire) Send(topic string, queue int, p message.Properties, body []byte, 
 	return w.Number(ans, "queueOffset")
 }
 
+// SendFields is the header of a SEND_MESSAGE_V2 to a queue of a topic, which is
+// made with so many queues if need be.
+func SendFields(topic string, queue, queues int, p message.Properties) (f remoting.Fields) {
+	f.Str("a", "tests")
+	f.Str("b", topic)
+	f.Str("c", "TBW102")
+	f.Int("d", int64(queues))
+	f.Int("e", int64(queue))
+	f.Int("f", 0)
+	f.Int("g", time.Now().UnixMilli())
+	f.Int("h", 0)
+	f.Str("i", string(p))
+	f.Int("j", 0)
+	f.Str("k", "false")
+	return f
+}
+
 // Number returns a header field of an answer that is a number.
 func (w *Wire) Number(ans *remoting.Answer, name string) int64 {
 	w.t.Helper()
-	for _, f := range ans.Fields {
-		if f.Key != name {
-			continue
-		}
-		n, err := strconv.ParseInt(f.Value, 10, 64)
-		if err != nil {
-			w.t.Fatalf("%s=%s: %v", name, f.Value, err)
-		}
-		return n
+	n, err := Number(ans, name)
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	w.t.Fatalf("the answer has no %s", name)
-	return 0
+	return n
+}
+
+// Number is Wire.Number for goroutines that must not end the test.
+func Number(ans *remoting.Answer, name string) (int64, error) {
+	for _, f := range ans.Fields {
+		if f.Key == name {
+			return strconv.ParseInt(f.Value, 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("the answer has no %s", name)
 }
 
 // Read reads a queue from an offset to its end and returns the end. Offsets

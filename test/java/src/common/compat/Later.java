@@ -7,7 +7,9 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -301,10 +303,33 @@ final class Later {
         var in = k.reader(group, topic, "*");
         k.awaitEqual(15_000, in::size, 20, "the group has consumed everything");
         Thread.sleep(6000); // offsets are committed every 5 s
+        var loaded = new AtomicInteger();
+        var broken = new AtomicReference<Exception>();
+        var loading = new AtomicBoolean(true);
+        var load = new Thread(() -> {
+            try {
+                while (loading.get()) {
+                    p.send(message(topic, "", "", "load" + loaded.get()));
+                    loaded.incrementAndGet();
+                    Thread.sleep(20);
+                }
+            } catch (Exception e) {
+                broken.set(e);
+            }
+        });
+        load.start();
+        k.onClose(() -> loading.set(false));
+        k.check(Kit.await(15_000, () -> in.size() > 40), "and consumes what is sent all the time");
+        int before = loaded.get();
         var moved = k.admin().resetOffsetByTimestamp(topic, group, 0, true);
         k.equal(moved.size(), 2, "both queues are reset");
         k.check(moved.values().stream().allMatch(o -> o == 0), "to 0");
-        k.awaitEqual(40_000, in::size, 40, "the running consumer gets everything again");
+        k.awaitEqual(40_000, () -> in.copy().stream().map(Kit::text).filter(b -> b.startsWith("r")).count(), 40L, "the running consumer gets the first messages again");
+        loading.set(false);
+        load.join();
+        k.equal(broken.get(), null, "sending went on");
+        k.awaitEqual(15_000, () -> in.bodies().size(), 20 + loaded.get(), "nothing that was sent meanwhile is missed");
+        k.check(loaded.get() > before + 100, loaded.get() - before + " messages were sent during the reset");
         var q = new MessageQueue(topic, k.brokerName(), 0);
         k.equal(k.admin().examineConsumeStats(group, topic).getOffsetTable().size(), 2, "the statistics have both queues");
         k.check(p.maxOffset(q) > 0, "the queue itself is as it was");

@@ -8,7 +8,9 @@ import java.util.List;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
@@ -24,6 +26,8 @@ final class Scenarios5 {
             case "timer" -> timer(k);
             case "recall" -> recall(k);
             case "pop" -> pop(k);
+            case "pop-dead" -> popDead(k);
+            case "pop-orderly" -> popOrderly(k);
             default -> {
                 return false;
             }
@@ -142,5 +146,67 @@ final class Scenarios5 {
             k.equal(seen.size(), 60, "each message is consumed once");
             k.check(seen.stream().filter(m -> Kit.text(m).equals("pop 7")).allMatch(m -> m.getReconsumeTimes() > 0), "and says that it is tried again");
         }
+    }
+
+    /** A message that fails each time goes to the dead letters after its last attempt; tags choose. */
+    private static void popDead(Kit k) throws Exception {
+        String topic = k.createTopic("popdead", 2);
+        String group = k.group("popdeadread");
+        k.createGroup(group, 1);
+        k.admin().setMessageRequestMode(k.broker(), topic, group, MessageRequestMode.POP, 0, 5000);
+        var p = k.producer(k.group("popdead"));
+        for (int i = 0; i < 10; i++) {
+            p.send(message(topic, i % 2 == 0 ? "even" : "odd", "key" + i, "n" + i));
+        }
+        var tries = Collections.synchronizedList(new ArrayList<Integer>());
+        var good = ConcurrentHashMap.<String>newKeySet();
+        var c = k.consumer(group);
+        c.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        c.setClientRebalance(false);
+        c.subscribe(topic, "even");
+        c.setMessageListener((MessageListenerConcurrently) (msgs, ctx) -> {
+            for (MessageExt m : msgs) {
+                if (Kit.text(m).equals("n4")) {
+                    tries.add(m.getReconsumeTimes());
+                    return ConsumeConcurrentlyStatus.RECONSUME_LATER; // after 10 s, then 30 s
+                }
+                good.add(Kit.text(m) + " " + m.getTopic().equals(topic));
+            }
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        c.start();
+        k.awaitEqual(60_000, () -> {
+            try {
+                var stats = k.admin().examineTopicStats("%DLQ%" + group);
+                return stats.getOffsetTable().values().stream().mapToLong(o -> o.getMaxOffset()).sum();
+            } catch (Exception e) {
+                return 0L; // the topic is not there yet
+            }
+        }, 1L, "after its last attempt it is among the dead letters");
+        k.equal(tries.toString(), "[0, 1]", "it was tried twice");
+        k.equal(new java.util.TreeSet<>(good).toString(), "[n0 true, n2 true, n6 true, n8 true]", "the others of the tag came once");
+    }
+
+    /** An orderly listener gets what is popped. */
+    private static void popOrderly(Kit k) throws Exception {
+        String topic = k.createTopic("poporderly", 1);
+        String group = k.group("poporderlyread");
+        k.createGroup(group, 5);
+        k.admin().setMessageRequestMode(k.broker(), topic, group, MessageRequestMode.POP, 0, 5000);
+        var p = k.producer(k.group("poporderly"));
+        for (int i = 0; i < 20; i++) {
+            p.send(message(topic, "T", "", "n" + i));
+        }
+        var seen = ConcurrentHashMap.<String>newKeySet();
+        var c = k.consumer(group);
+        c.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        c.setClientRebalance(false);
+        c.subscribe(topic, "*");
+        c.setMessageListener((MessageListenerOrderly) (msgs, ctx) -> {
+            msgs.forEach(m -> seen.add(Kit.text(m)));
+            return ConsumeOrderlyStatus.SUCCESS;
+        });
+        c.start();
+        k.awaitEqual(60_000, seen::size, 20, "all come");
     }
 }
