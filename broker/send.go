@@ -242,6 +242,7 @@ func (s *Sender) addBatch(r *SendRequest, m *message.Message) error {
 // send in order; they are valid until the next Reset. A stored message may be
 // lost in a power cut until WhenSafe says so.
 func (s *Sender) Commit() []SendResult {
+	s.batch.Awaited = s.Waits()
 	err := s.broker.store.Append(s.batch)
 	if errors.Is(err, store.ErrNoSpace) {
 		err = s.broker.noSpace(err)
@@ -266,8 +267,15 @@ func (s *Sender) Commit() []SendResult {
 // it is safe, and the broker is set up to give such answers.
 func (s *Sender) Waits() bool { return s.waits && s.broker.store.SyncFlush() }
 
+// FlushAlone makes everything that was committed safe on this goroutine, unless
+// somebody else is about to: then alone is false, and WhenSafe is the way. begun
+// is called before the fsync.
+func (s *Sender) FlushAlone(begun func()) (alone bool, err error) {
+	return s.broker.store.FlushAlone(begun)
+}
+
 // WhenSafe calls fn once everything that was committed is safe, or cannot be
-// made so. The Sender may be reset before that.
+// made so. One of the two must be called where Waits says so. The Sender may be reset before that.
 func (s *Sender) WhenSafe(fn func(error)) { s.broker.store.WhenSafe(s.batch.End(), fn) }
 
 // topicForSend finds the topic of a send, or creates it by Apache's rules.

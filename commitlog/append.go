@@ -232,7 +232,7 @@ func (l *Log) publishLocked() message.Position {
 		l.rollLocked(n)
 	}
 	l.end.Store(end)
-	l.flush.written()
+	l.flush.written(l.o.FlushEvery)
 	if reserve, create := l.wantsRoom(last.seg, end); reserve || create {
 		l.room.kick()
 	}

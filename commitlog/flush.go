@@ -10,16 +10,21 @@ import (
 	"github.com/merlinmq/merlin/message"
 )
 
-// flushState is what appends, waiters and the flusher share.
+// flushState is what appends, waiters and whoever flushes share.
 type flushState struct {
-	flushed atomic.Int64 // fsynced up to here; only the flusher and Recover move it
+	flushed atomic.Int64 // fsynced up to here; only who is busy, and Recover, moves it
 	dirty   atomic.Bool  // something was written since the last fsync began
+	timer   *time.Timer  // when what is dirty is fsynced though nobody waits
 	wake    chan struct{}
 	quit    chan struct{}
 	done    chan struct{}
 
 	mu      sync.Mutex // guards the fields below
 	waiters []waiter   // by end, equal ends as they came
+	spare   []waiter   // room that answer uses again; whoever is busy has it
+	asked   bool       // a waiter wants the next fsync to begin
+	busy    bool       // the flusher, or an appender in FlushAlone, is at it
+	idle    sync.Cond  // busy became false
 	ended   bool       // the flusher is gone
 }
 
@@ -30,6 +35,9 @@ type waiter struct {
 
 func (f *flushState) init() {
 	f.wake, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	f.timer = time.NewTimer(time.Hour)
+	f.timer.Stop()
+	f.idle.L = &f.mu
 }
 
 func (f *flushState) kick() {
@@ -39,10 +47,10 @@ func (f *flushState) kick() {
 	}
 }
 
-// written notes that the end has moved.
-func (f *flushState) written() {
+// written notes that the end has moved: an fsync follows at last after so long.
+func (f *flushState) written(atLast time.Duration) {
 	if !f.dirty.Load() && f.dirty.CompareAndSwap(false, true) {
-		f.kick()
+		f.timer.Reset(atLast)
 	}
 }
 
@@ -74,21 +82,29 @@ func (l *Log) WhenSafe(end message.Position, fn func(error)) {
 }
 
 // WhenFlushed is WhenSafe for the fsync alone, whatever Options.Sync says.
-func (l *Log) WhenFlushed(end message.Position, fn func(error)) {
+func (l *Log) WhenFlushed(end message.Position, fn func(error)) { l.when(end, fn, true) }
+
+// OnceFlushed is WhenFlushed without asking for an fsync: for who only looks on
+// while somebody else, or the time, brings it about.
+func (l *Log) OnceFlushed(end message.Position, fn func(error)) { l.when(end, fn, false) }
+
+func (l *Log) when(end message.Position, fn func(error), ask bool) {
 	f := &l.flush
 	if f.flushed.Load() >= int64(end) {
 		fn(nil)
 		return
 	}
-	if err := l.enqueue(int64(end), fn); err != nil {
+	if err := l.enqueue(int64(end), fn, ask); err != nil {
 		fn(err)
 		return
 	}
-	f.kick()
+	if ask {
+		f.kick()
+	}
 }
 
 // enqueue adds a waiter, or says why there is nothing to wait for.
-func (l *Log) enqueue(end int64, fn func(error)) error {
+func (l *Log) enqueue(end int64, fn func(error), ask bool) error {
 	f := &l.flush
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,6 +116,7 @@ func (l *Log) enqueue(end int64, fn func(error)) error {
 	case f.ended:
 		return ErrClosed
 	}
+	f.asked = f.asked || ask
 	f.waiters = append(f.waiters, waiter{end, fn})
 	for i := len(f.waiters) - 1; i > 0 && f.waiters[i-1].end > end; i-- {
 		f.waiters[i], f.waiters[i-1] = f.waiters[i-1], f.waiters[i]
@@ -114,46 +131,87 @@ func (l *Log) Flush() error {
 	return <-done
 }
 
-// flusher is the one goroutine that fsyncs: at once when somebody waits, else
-// FlushEvery after the first write since the last time.
+// FlushAlone fsyncs on the caller's goroutine, if nobody else is at it or
+// waits for it, and returns true and what came of it. For a lone appender this
+// is quicker than to wake the flusher and to be woken; many share an fsync by
+// WhenSafe, so false says that this is the way to go. begun, if it is not nil, is
+// called before the fsync.
+func (l *Log) FlushAlone(begun func()) (alone bool, err error) {
+	f := &l.flush
+	f.mu.Lock()
+	if f.busy || f.asked || f.ended || l.failure.Load() != nil {
+		f.mu.Unlock()
+		return false, nil
+	}
+	f.busy = true
+	f.mu.Unlock()
+	if begun != nil {
+		begun()
+	}
+	l.flushOnce()
+	if l.failure.Load() == nil {
+		l.answer()
+	}
+	l.rest()
+	return true, l.Failed()
+}
+
+// flusher is the one goroutine that fsyncs for others: at once when somebody
+// asks, else FlushEvery after the first write since the last time.
 func (l *Log) flusher() {
 	f := &l.flush
 	defer close(f.done)
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	defer timer.Stop()
-	armed := false
-	var spare []waiter
+	defer f.timer.Stop()
 	for {
 		due := false
 		select {
 		case <-f.wake:
-		case <-timer.C:
-			armed, due = false, true
+		case <-f.timer.C:
+			due = true
 		case <-f.quit:
 			l.lastFlush()
 			return
 		}
-		if due || f.wanted() {
-			l.flushOnce()
+		if !f.begin(due || l.failure.Load() != nil) {
+			continue // whoever is busy wakes us at its end if there is more to do
 		}
-		spare = l.answer(spare)
-		if f.dirty.Load() && !armed {
-			timer.Reset(l.o.FlushEvery)
-			armed = true
-		}
+		l.flushOnce()
+		l.answer()
+		l.tellFailed()
+		l.rest()
 	}
 }
 
-// wanted tells whether somebody waits for an fsync.
-func (f *flushState) wanted() bool {
+// begin makes the caller the one that flushes, if there is reason to and nobody
+// else does.
+func (f *flushState) begin(must bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.waiters) > 0
+	if f.busy {
+		f.asked = f.asked || must
+		return false
+	}
+	f.busy = must || f.asked
+	f.asked = false
+	return f.busy
 }
 
-// flushOnce fsyncs everything up to the present end. A failed fsync is never
-// tried again: the kernel may have dropped the pages and would now say yes.
+// rest lets the next one flush. What was asked for meanwhile, or failed, is the
+// flusher's.
+func (l *Log) rest() {
+	f := &l.flush
+	f.mu.Lock()
+	f.busy = false
+	more := f.asked || l.failure.Load() != nil && !l.failedTold
+	f.idle.Broadcast()
+	f.mu.Unlock()
+	if more {
+		f.kick()
+	}
+}
+
+// flushOnce fsyncs everything up to the present end; who calls it is busy. A
+// failed fsync is never tried again: the kernel may have dropped the pages and would now say yes.
 func (l *Log) flushOnce() {
 	f := &l.flush
 	if l.failure.Load() != nil {
@@ -203,7 +261,8 @@ func (l *Log) syncSegment(s *segment) error {
 
 // answer calls the waiters whose end is flushed, all of them after a failure.
 // It swaps its spare slice with the queue's, so that waiting allocates nothing.
-func (l *Log) answer(spare []waiter) []waiter {
+// Who calls it is busy.
+func (l *Log) answer() {
 	f := &l.flush
 	f.mu.Lock()
 	failed := l.Failed()
@@ -215,13 +274,14 @@ func (l *Log) answer(spare []waiter) []waiter {
 	if failed != nil {
 		n = len(f.waiters)
 	}
-	ready := spare
-	if n > 0 {
-		ready = f.waiters[:n]
-		rest := f.waiters[n:]
-		f.waiters = append(spare[:0], rest...)
-		clear(rest)
+	if n == 0 {
+		f.mu.Unlock()
+		return
 	}
+	ready, rest := f.waiters[:n], f.waiters[n:]
+	f.waiters = append(f.spare[:0], rest...)
+	clear(rest)
+	f.spare = nil
 	f.mu.Unlock()
 	for i := range ready {
 		if i < ok {
@@ -231,28 +291,40 @@ func (l *Log) answer(spare []waiter) []waiter {
 		}
 		ready[i] = waiter{}
 	}
-	if failed != nil {
-		l.tellFailed(failed)
-	}
-	return ready[:0]
+	f.mu.Lock()
+	f.spare = ready[:0]
+	f.mu.Unlock()
 }
 
 // tellFailed gives Events.Failed its one call; only the flusher calls it.
-func (l *Log) tellFailed(err error) {
+func (l *Log) tellFailed() {
+	err := l.Failed()
+	if err == nil {
+		return
+	}
 	if l.o.Events.Failed != nil && !l.failedTold {
 		l.o.Events.Failed(err)
 	}
+	l.flush.mu.Lock()
 	l.failedTold = true
+	l.flush.mu.Unlock()
 }
 
 // lastFlush is the flusher's end: nobody is left waiting.
 func (l *Log) lastFlush() {
 	f := &l.flush
+	f.mu.Lock()
+	for f.busy {
+		f.idle.Wait()
+	}
+	f.busy = true
+	f.mu.Unlock()
 	l.flushOnce()
 	f.mu.Lock()
 	f.ended = true
 	f.mu.Unlock()
-	l.answer(nil)
+	l.answer()
+	l.tellFailed()
 	f.mu.Lock()
 	left := f.waiters
 	f.waiters = nil

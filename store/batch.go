@@ -26,6 +26,10 @@ type Batch struct {
 	end   message.Position
 	topic *topic // of the last message
 
+	// Awaited says that the caller asks for the fsync of what it appends, with
+	// FlushAlone or WhenSafe, right after Append.
+	Awaited bool
+
 	// Bound once, so that no call allocates.
 	assign func(i int, pos message.Position, storeTime int64, rec []byte)
 	add    func(*message.Message) error
@@ -251,7 +255,7 @@ func (b *Batch) place(i int, pos message.Position, storeTime int64, rec []byte) 
 // runs under the append lock.
 func (b *Batch) settle(err error) {
 	if err == nil {
-		b.store.pending.push(b.items)
+		b.store.pending.push(b.items, b.Awaited && b.store.o.SyncFlush)
 		return
 	}
 	for i := range b.items[:b.assigned] {
@@ -277,7 +281,26 @@ func (s *Store) appendError(err error) error {
 // SyncFlush, else written; with ErrFailed or ErrClosed when it never will be.
 // At once on this goroutine if that is known, else on the flusher: fn must be
 // short and must not call Append.
-func (s *Store) WhenSafe(end message.Position, fn func(error)) { s.log.WhenSafe(end, fn) }
+func (s *Store) WhenSafe(end message.Position, fn func(error)) {
+	if s.log.Safe() >= end {
+		s.pending.flushed() // the fsync may have ended before the messages were pushed
+	}
+	s.log.WhenSafe(end, fn)
+}
+
+// FlushAlone makes everything safe that was appended, on this goroutine, if
+// nobody else is about to: alone is true then, and err what came of it. With
+// false, WhenSafe tells. begun, if it is not nil, is called before the fsync.
+func (s *Store) FlushAlone(begun func()) (alone bool, err error) {
+	alone, err = s.log.FlushAlone(begun)
+	if err != nil {
+		err = s.appendError(err)
+	}
+	if alone {
+		s.pending.flushed()
+	}
+	return alone, err
+}
 
 // Put stores one message and waits until it is safe, unless its WAIT property
 // is false.
@@ -286,6 +309,13 @@ func (s *Store) Put(m *message.Message) (Result, error) { return s.put(m, 0, fal
 // PutCode is Put with AddCode.
 func (s *Store) PutCode(m *message.Message, tagCode int64) (Result, error) {
 	return s.put(m, tagCode, true)
+}
+
+// waits tells whether a producer waits until a message with these properties is
+// safe.
+func waits(p message.Properties) bool {
+	wait, ok := p.Get(message.PropWait)
+	return !ok || !bytes.EqualFold(wait, []byte("false"))
 }
 
 type putter struct {
@@ -305,17 +335,18 @@ func (s *Store) put(m *message.Message, tagCode int64, hasCode bool) (Result, er
 	if err := p.batch.addItem(m, nil, tagCode, hasCode); err != nil {
 		return Result{}, err
 	}
+	p.batch.Awaited = s.o.SyncFlush && waits(m.Properties)
 	if err := s.Append(p.batch); err != nil {
 		return Result{}, err
 	}
 	r := p.batch.Result(0)
-	if !s.o.SyncFlush {
+	if !p.batch.Awaited {
 		return r, nil
 	}
-	if wait, ok := m.Properties.Get(message.PropWait); ok && bytes.EqualFold(wait, []byte("false")) {
-		return r, nil
+	if alone, err := s.FlushAlone(nil); alone {
+		return r, err
 	}
-	s.log.WhenSafe(p.batch.end, p.tell)
+	s.WhenSafe(p.batch.end, p.tell)
 	if err := <-p.safe; err != nil {
 		return r, s.appendError(err)
 	}

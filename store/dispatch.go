@@ -20,12 +20,13 @@ func (s *Store) runDispatcher() {
 	defer close(s.dispatcherDone)
 	defer s.wakeWaiters(true)
 	var items []dispatch
+	var ask bool
 	for {
-		if items = s.pending.take(items); items == nil {
+		if items, ask = s.pending.take(items); items == nil {
 			return
 		}
 		for rest := items; len(rest) > 0; {
-			n := s.visiblePrefix(rest)
+			n := s.visiblePrefix(rest, ask)
 			if n == 0 {
 				break
 			}
@@ -38,8 +39,8 @@ func (s *Store) runDispatcher() {
 }
 
 // visiblePrefix returns how many of the items may be seen now, waiting for the
-// first; 0 says that the rest never may.
-func (s *Store) visiblePrefix(items []dispatch) int {
+// first, for whose fsync it asks or not; 0 says that the rest never may.
+func (s *Store) visiblePrefix(items []dispatch, ask bool) int {
 	n := min(len(items), dispatchChunk)
 	if !s.o.SyncFlush {
 		return n
@@ -53,7 +54,11 @@ func (s *Store) visiblePrefix(items []dispatch) int {
 		if i > 0 {
 			return i
 		}
-		s.log.WhenSafe(items[n-1].end(), s.tellSafe)
+		if ask {
+			s.log.WhenFlushed(items[n-1].end(), s.tellSafe)
+		} else {
+			s.log.OnceFlushed(items[n-1].end(), s.tellSafe)
+		}
 		if err := <-s.safe; err != nil {
 			s.fail(err)
 			return 0

@@ -40,6 +40,7 @@ type pending struct {
 	room     sync.Cond  // reserved fell, or refuse or pause was set
 	news     sync.Cond  // items, closed, or appending came to 0
 	items    []dispatch
+	ask      bool  // for an fsync of what the items are: nobody else does
 	reserved int   // messages that have room: promised, waiting, or being dispatched
 	appends  int   // between reserve and push or release
 	waiting  int   // appends that wait for room
@@ -78,13 +79,20 @@ func (p *pending) reserve(n int) error {
 }
 
 // push hands over what reserve made room for. It is called under the append
-// lock, so that the order is the log's.
-func (p *pending) push(items []dispatch) {
+// lock, so that the order is the log's. Awaited items are not told of: somebody
+// sees to their fsync, after which flushed does.
+func (p *pending) push(items []dispatch, awaited bool) {
 	p.mu.Lock()
 	p.items = append(p.items, items...)
+	p.ask = p.ask || !awaited
 	p.mu.Unlock()
-	p.news.Signal()
+	if !awaited {
+		p.news.Signal()
+	}
 }
+
+// flushed tells of what was pushed without telling.
+func (p *pending) flushed() { p.news.Signal() }
 
 // appended ends what reserve began; stored is false when nothing was pushed.
 func (p *pending) appended(n int, stored bool) {
@@ -107,20 +115,21 @@ func (p *pending) giveBackLocked(n int) {
 	}
 }
 
-// take waits for items and returns them all; spare becomes the next buffer. It
-// returns nil when there will be no more.
-func (p *pending) take(spare []dispatch) []dispatch {
+// take waits for items and returns them all, and whether an fsync of them is to
+// be asked for; spare becomes the next buffer. It returns nil when there will be
+// no more.
+func (p *pending) take(spare []dispatch) (items []dispatch, ask bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.items) == 0 && !p.closed {
 		p.news.Wait()
 	}
-	items := p.items
-	p.items = spare[:0]
+	items, ask = p.items, p.ask
+	p.items, p.ask = spare[:0], false
 	if len(items) == 0 {
-		return nil
+		return nil, false
 	}
-	return items
+	return items, ask
 }
 
 // done gives the room of n dispatched messages back.

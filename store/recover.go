@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/merlinmq/merlin/commitlog"
 	"github.com/merlinmq/merlin/consumequeue"
@@ -118,7 +119,12 @@ func (r *recovery) openLog() (err error) {
 		FS: s.o.FS, SegmentSize: s.o.SegmentSize, Sync: s.o.SyncFlush, FlushEvery: s.o.FlushEvery,
 		MaxRecord: s.o.MaxRecord, Now: s.o.Now,
 		Events: commitlog.Events{
-			Flushed: s.o.Events.Flushed,
+			Flushed: func(bytes int64, took time.Duration) {
+				s.pending.flushed()
+				if s.o.Events.Flushed != nil {
+					s.o.Events.Flushed(bytes, took)
+				}
+			},
 			Recovering: func(pos, end message.Position) {
 				if s.o.Progress != nil {
 					s.o.Progress(int64(max(pos-r.first, 0)), int64(max(end-r.first, 0)))
@@ -132,7 +138,10 @@ func (r *recovery) openLog() (err error) {
 				s.damaged(file, fmt.Errorf("positions %d to %d hold no record that can be believed: %w", from, to, err))
 			},
 			Ignored: func(file, why string) { s.damaged(file, fmt.Errorf("left alone: %s", why)) },
-			Failed:  func(err error) { s.fail(err) },
+			Failed: func(err error) {
+				s.fail(err)
+				s.pending.flushed()
+			},
 		},
 	})
 	return err

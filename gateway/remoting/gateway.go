@@ -116,10 +116,12 @@ func (s *session) serve(r *remoting.Request) {
 	case isSend(r.Code):
 		s.addSend(r)
 	case r.Code == remoting.ReqEndTransaction:
+		s.mixed = true
 		s.addEnd(r) // of a half that was answered, so that it may overtake sends
 	case r.Code == remoting.ReqAckMessage, r.Code == remoting.ReqBatchAckMessage:
 		s.addAck(r)
 	default:
+		s.mixed = s.mixed || r.Code != remoting.ReqHeartBeat
 		s.commitSends()
 		s.answerError(r, s.dispatch(r))
 	}

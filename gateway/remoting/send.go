@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -126,6 +127,7 @@ func (s *session) addSend(r *remoting.Request) {
 	if r.Version < versionMaxReconsume {
 		req.MaxReconsumeTimes = -1
 	}
+	s.mixed = s.mixed || req.SysFlag.Transaction() != 0
 	req.BornHost, req.StoreHost, req.Client = s.conn.RemoteAddr(), s.storeHost, s
 	s.sender.Add(req)
 	s.sends = append(s.sends, r)
@@ -141,15 +143,62 @@ func (s *session) commitSends() {
 		return
 	}
 	results := s.sender.Commit()
-	if s.sender.Waits() {
+	switch {
+	case !s.sender.Waits():
+		s.answerSends(results)
+	case s.flushAlone(results):
+	default:
 		s.answerWhenSafe(results)
-	} else {
-		for i, r := range s.sends {
-			s.answerSend(s.conn.Reply(r, remoting.RespSuccess), &results[i])
-		}
 	}
 	s.sender.Reset()
 	s.sends = s.sends[:0]
+}
+
+func (s *session) answerSends(results []broker.SendResult) {
+	for i, r := range s.sends {
+		s.answerSend(s.conn.Reply(r, remoting.RespSuccess), &results[i])
+	}
+}
+
+// flushAlone answers the sends after an fsync on this goroutine, if nobody else
+// is at one: a lone producer is answered sooner than by way of the flusher. An
+// fsync that takes too long is answered by a timer; it holds up what follows on
+// this connection, so only connections that do nothing but send take this way.
+func (s *session) flushAlone(results []broker.SendResult) bool {
+	if s.mixed {
+		return false
+	}
+	var mu sync.Mutex // the timer reads what is this goroutine's, while that waits
+	answered := false
+	once := func(answer func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !answered {
+			answered = true
+			answer()
+		}
+	}
+	var timer *time.Timer
+	alone, err := s.sender.FlushAlone(func() {
+		if limit := s.flushTimeout(); limit > 0 {
+			timer = time.AfterFunc(limit, func() {
+				once(func() { answerLate(s.conn, s.gateway.stamp, s.lateSends(results), errFlushTimeout) })
+			})
+		}
+	})
+	if !alone {
+		return false
+	}
+	if timer != nil {
+		timer.Stop()
+	}
+	once(func() {
+		for i := range results {
+			results[i].Err = cmp.Or(results[i].Err, unsafeError(err))
+		}
+		s.answerSends(results)
+	})
+	return true
 }
 
 // answerSend writes the answer to one send.
@@ -190,6 +239,12 @@ type lateSend struct {
 
 // answerWhenSafe answers the sends from the goroutine that flushed them.
 func (s *session) answerWhenSafe(results []broker.SendResult) {
+	late, conn, stamp := s.lateSends(results), s.conn, s.gateway.stamp
+	s.sender.WhenSafe(s.withinFlushTimeout(func(err error) { answerLate(conn, stamp, late, err) }))
+}
+
+// lateSends copies what answers need when the session has gone on.
+func (s *session) lateSends(results []broker.SendResult) []lateSend {
 	late := make([]lateSend, len(results))
 	var ids []byte
 	for i := range results {
@@ -204,19 +259,18 @@ func (s *session) answerWhenSafe(results []broker.SendResult) {
 			late[i].result.UniqueKey = ids[from:len(ids):len(ids)]
 		}
 	}
-	conn := s.conn
-	answer := func(err error) {
-		for i := range late {
-			s.answerLate(conn, &late[i], err)
-		}
-	}
-	s.sender.WhenSafe(s.withinFlushTimeout(answer))
+	return late
+}
+
+// flushTimeout is syncFlushTimeout, 0 for none.
+func (s *session) flushTimeout() time.Duration {
+	return time.Duration(s.broker.Settings().SyncFlushTimeoutMs.Load()) * time.Millisecond
 }
 
 // withinFlushTimeout is within for syncFlushTimeout, if there is one.
 func (s *session) withinFlushTimeout(answer func(error)) func(error) {
-	if ms := s.broker.Settings().SyncFlushTimeoutMs.Load(); ms > 0 {
-		return within(time.Duration(ms)*time.Millisecond, answer)
+	if limit := s.flushTimeout(); limit > 0 {
+		return within(limit, answer)
 	}
 	return answer
 }
@@ -236,20 +290,32 @@ func within(limit time.Duration, answer func(error)) func(error) {
 	}
 }
 
-func (s *session) answerLate(conn *remoting.Conn, l *lateSend, err error) {
-	w := conn.Later(l.ticket, remoting.RespSuccess)
+// unsafeError is what a send is told whose fsync failed; nil for nil.
+func unsafeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &broker.Error{Kind: broker.KindUnavailable, Text: "the message could not be flushed to the disk and may be lost", Cause: err}
+}
+
+// answerLate answers sends whose fsync has ended with err, or takes too long.
+func answerLate(conn *remoting.Conn, stamp *remoting.FixedFields, sends []lateSend, err error) {
 	late := err == errFlushTimeout
-	if l.result.Err == nil && err != nil && !late {
-		l.result.Err = &broker.Error{Kind: broker.KindUnavailable, Text: "the message could not be flushed to the disk and may be lost", Cause: err}
-	}
-	if l.result.Err != nil {
-		code, _ := codeOf(l.result.Err)
-		w.Code(code).Remark(l.result.Err.Error())
-	} else {
-		if late {
-			w.Code(remoting.RespFlushDiskTimeout) // stored all the same: the fields say where
+	for i := range sends {
+		l := &sends[i]
+		w := conn.Later(l.ticket, remoting.RespSuccess)
+		if l.result.Err == nil && !late {
+			l.result.Err = unsafeError(err)
 		}
-		writeSent(w, l.id, &l.result)
+		if l.result.Err != nil {
+			code, _ := codeOf(l.result.Err)
+			w.Code(code).Remark(l.result.Err.Error())
+		} else {
+			if late {
+				w.Code(remoting.RespFlushDiskTimeout) // stored all the same: the fields say where
+			}
+			writeSent(w, l.id, &l.result)
+		}
+		_ = w.Fixed(stamp).End()
 	}
-	_ = w.Fixed(s.gateway.stamp).End()
 }

@@ -64,11 +64,7 @@ func TestSendThatWaitsTooLong(t *testing.T) {
 	}
 	s.broker.Settings().SyncFlushTimeoutMs.Store(1)
 	slow.Store(true)
-	fields := []string{
-		"producerGroup", "p", "topic", "t", "defaultTopic", "TBW102", "defaultTopicQueueNums", "4", "queueId", "0", "sysFlag", "0",
-		"bornTimestamp", fmt.Sprint(time.Now().UnixMilli()), "flag", "0", "properties", "", "reconsumeTimes", "0", "unitMode", "false", "batch", "false",
-	}
-	a := p.call(remoting.ReqSendMessage, "late", fields...)
+	a := p.call(remoting.ReqSendMessage, "late", sendFields("t")...)
 	if a.Code != remoting.RespFlushDiskTimeout || field(a, "queueOffset") != "1" || field(a, "msgId") == "" || field(a, "MSG_REGION") == "" {
 		t.Errorf("code %d %q, fields %v; want FLUSH_DISK_TIMEOUT and where it is stored", a.Code, a.Remark, a.Fields)
 	}
@@ -89,6 +85,58 @@ func TestSendThatWaitsTooLong(t *testing.T) {
 	}
 	if end := s.broker.Store().QueueMax("t", 0); end != 4 {
 		t.Errorf("the queue ends at %d, want 4", end)
+	}
+}
+
+// TestLoneSendThatWaitsTooLong: a connection that does nothing but send has its
+// fsyncs on its own goroutine; one that takes too long is answered in time all
+// the same, and once.
+func TestLoneSendThatWaitsTooLong(t *testing.T) {
+	var slow atomic.Bool
+	var held atomic.Int32
+	release := make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	fsys := vfs.NewFaulty(vfs.OS)
+	fsys.Hook(func(op vfs.Op) {
+		if slow.Load() && op.Kind == vfs.KindSync && filepath.Base(filepath.Dir(op.Name)) == "commitlog" {
+			held.Add(1)
+			<-release
+		}
+	})
+	s := startWith(t, nil, func(o *broker.Options) { o.FS, o.Settings.SyncFlush = fsys, true })
+	t.Cleanup(let)
+	p := dial(t, s.addr, nil)
+	for i := range 3 {
+		p.send("t", fmt.Sprint("in time ", i))
+		if err := s.broker.Store().WaitVisible(); err != nil {
+			t.Fatal(err)
+		}
+		if end := s.broker.Store().QueueMax("t", 0); end != message.Offset(i+1) {
+			t.Fatalf("the queue ends at %d, want %d", end, i+1)
+		}
+	}
+	s.broker.Settings().SyncFlushTimeoutMs.Store(1)
+	slow.Store(true)
+	a := p.call(remoting.ReqSendMessage, "late", sendFields("t")...)
+	if a.Code != remoting.RespFlushDiskTimeout || field(a, "queueOffset") != "3" || field(a, "msgId") == "" || field(a, "MSG_REGION") == "" {
+		t.Errorf("code %d %q, fields %v; want FLUSH_DISK_TIMEOUT and where it is stored", a.Code, a.Remark, a.Fields)
+	}
+	if held.Load() != 1 {
+		t.Errorf("%d fsyncs are under way, want 1", held.Load())
+	}
+	slow.Store(false)
+	let()
+	s.broker.Settings().SyncFlushTimeoutMs.Store(60_000)
+	if a := p.call(remoting.ReqSendMessage, "after it", sendFields("t")...); a.Code != remoting.RespSuccess || field(a, "queueOffset") != "4" {
+		t.Errorf("the next send: code %d %q, fields %v; want a success at 4", a.Code, a.Remark, a.Fields)
+	}
+}
+
+// sendFields are the fields of a plain send to queue 0.
+func sendFields(topic string) []string {
+	return []string{
+		"producerGroup", "p", "topic", topic, "defaultTopic", "TBW102", "defaultTopicQueueNums", "4", "queueId", "0", "sysFlag", "0",
+		"bornTimestamp", fmt.Sprint(time.Now().UnixMilli()), "flag", "0", "properties", "", "reconsumeTimes", "0", "unitMode", "false", "batch", "false",
 	}
 }
 

@@ -30,6 +30,7 @@ type session struct {
 	names   names
 	pulls   broker.PullRequest
 	spare   *parkedPull // for the next pull that may park
+	mixed   bool        // has asked for other things than plain sends; see flushAlone
 }
 
 // RemoteAddr implements broker.Client.
