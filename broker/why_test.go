@@ -76,6 +76,39 @@ func (w *whyWorld) pull(client, topic string, offset message.Offset, change func
 	return res
 }
 
+// pop pops one message of t as a member of the group g.
+func (w *whyWorld) pop(client string, invisible time.Duration) given {
+	w.t.Helper()
+	list := popOnce(w.t, w.Broker, &PopRequest{Group: "g", Topic: "t", QueueID: -1, MaxCount: 1, Invisible: invisible, ClientID: client})
+	if len(list) != 1 {
+		w.t.Fatalf("popped %d messages", len(list))
+	}
+	return list[0]
+}
+
+func (w *whyWorld) acknowledge(g given) {
+	w.t.Helper()
+	if err := w.AckPop(&g.handle, g.offset); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// waitForPop lets a pop of the group g wait until the test ends.
+func (w *whyWorld) waitForPop(client string) {
+	w.t.Helper()
+	r := &PopRequest{Group: "g", Topic: "t", QueueID: -1, MaxCount: 1, Invisible: time.Minute, ClientID: client}
+	if err := w.ParkPop(r, time.Minute, idlePop{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// idlePop is a pop that takes nothing.
+type idlePop struct{}
+
+func (idlePop) Try() bool  { return false }
+func (idlePop) TimeUp()    {}
+func (idlePop) Gone() bool { return false }
+
 func (w *whyWorld) queue(topic string) *QueueWhy {
 	w.t.Helper()
 	q, err := w.WhyQueue(topic, 0, "g")
@@ -175,6 +208,39 @@ func TestWhyQueue(t *testing.T) {
 			w.pull("a", "t", 0, nil)
 			w.pass(40 * time.Second)
 			must(w.locks.Lock("g", "a", []QueueRef{{"t", "broker-a", 0}}))
+		}},
+		{HeldUncommitted, "nothing behind it counts as done before", func(w *whyWorld) { // its pull waits, its handler hangs
+			w.member("a", 1, tagged("t", "*", 1))
+			w.pull("a", "t", 0, nil)
+			w.pull("a", "t", 1, func(r *PullRequest) { r.MaySuspend, r.Suspend = true, time.Minute })
+			w.pass(40 * time.Second)
+		}},
+		{"", "", func(w *whyWorld) { // a broadcasting member keeps its progress itself
+			c := consume("a", "g", tagged("t", "*", 1))
+			c.Consumers[0].Model = Broadcasting
+			if err := w.Heartbeat(&fakeClient{port: 1}, c); err != nil {
+				w.t.Fatal(err)
+			}
+			w.pull("a", "t", 0, nil)
+			w.pull("a", "t", 1, func(r *PullRequest) { r.MaySuspend, r.Suspend = true, time.Minute })
+			w.pass(40 * time.Second)
+		}},
+		{HeldUnacknowledged, "1 messages are handed out and not acknowledged, the first of them for 40s", func(w *whyWorld) {
+			w.member("a", 1, tagged("t", "*", 1))
+			w.pop("a", time.Minute)
+			w.pass(40 * time.Second)
+		}},
+		{HeldStalled, "No pop waits, and the last that got something of the queue came 1m10s ago, by a", func(w *whyWorld) {
+			w.member("a", 1, tagged("t", "*", 1))
+			w.pop("a", time.Hour)
+			w.put("t", "TAGS\x01x\x02")
+			w.pass(70 * time.Second)
+		}},
+		{"", "", func(w *whyWorld) { // all that it popped is acknowledged, and it waits
+			w.member("a", 1, tagged("t", "*", 1))
+			w.acknowledge(w.pop("a", time.Minute))
+			w.waitForPop("a")
+			w.pass(70 * time.Second)
 		}},
 		{"", "", func(w *whyWorld) { // it has all, and waits
 			w.member("a", 1, tagged("t", "*", 1))
@@ -343,6 +409,73 @@ func (w *whyWorld) eventually(what string, cond func() bool) {
 		if time.Now().After(end) {
 			w.t.Fatalf("not within 20 s: %s", what)
 		}
+	}
+}
+
+// What becomes of a message that a group pops.
+func TestWhyMessageThatIsPopped(t *testing.T) {
+	w := newWhyWorld(t, nil)
+	for _, id := range []string{"ID1", "ID2", "ID3"} {
+		w.put("t", "UNIQ_KEY\x01"+id+"\x02")
+	}
+	w.member("a", 1, tagged("t", "*", 1))
+	check := func(id, state, text string) GroupWhy {
+		t.Helper()
+		g := w.one(WhyQuery{ID: id, Topic: "t", Group: "g"}).group("g")
+		if g.State != state || !strings.Contains(g.Text, text) {
+			t.Errorf("%s: %q %q, want %q %q", id, g.State, g.Text, state, text)
+		}
+		return g
+	}
+	first, second := w.pop("a", time.Minute), w.pop("a", time.Hour)
+	if first.offset != 0 || second.offset != 1 {
+		t.Fatalf("%+v, %+v", first, second)
+	}
+	if g := check("ID1", GotDelivered, "and is not acknowledged yet; without that it comes again at "); g.Client != "a" || g.Due.IsZero() {
+		t.Errorf("%+v", g)
+	}
+	w.acknowledge(second)
+	check("ID2", GotConsumed, "and is acknowledged") // though the one before it is not
+	check("ID3", GotNothing, "The group stands at offset 0")
+	w.pass(2 * time.Minute)
+	check("ID1", GotDelivered, "was not acknowledged in time; it comes again with the next pop")
+	if again := w.pop("a", time.Minute); again.offset != 0 || again.times != 1 {
+		t.Fatalf("%+v", again)
+	} else if g := check("ID1", GotRetry, "as retry 1 of 16, and is not acknowledged yet"); g.Retry != 1 || g.Retries != 16 {
+		t.Errorf("%+v", g)
+	} else {
+		w.acknowledge(again)
+	}
+	check("ID1", GotConsumed, "and is acknowledged")
+	if q := w.queue("t"); q.Committed != 2 || q.Lag != 1 || q.Pop == nil || q.Pop.Next != 2 || q.Pop.InFlight != 0 {
+		t.Errorf("%+v, pop %+v", q, q.Pop)
+	}
+}
+
+// A dead letter is one until it is sent again, or purged.
+func TestWhyMessageThatWasDead(t *testing.T) {
+	w := newWhyWorld(t, quickLevels)
+	redriveTopics(t, w.Broker)
+	die(t, w.Broker, "g", "orders", 2, nil)
+	state := func(id string) string {
+		t.Helper()
+		return w.one(WhyQuery{ID: id, Topic: "orders", Group: "g"}).group("g").State
+	}
+	if got := state("U0") + ", " + state("U1"); got != GotDead+", "+GotDead {
+		t.Fatalf("after they died: %s", got)
+	}
+	must(w.Redrive(RedriveSpec{ID: "x", Group: "g", Filter: DeadFilter{Key: "U0"}}))
+	waitRedrive(t, w.Broker, "x", RedriveDone)
+	if err := w.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	w.member("a", 1, tagged("orders", "*", 1))
+	if got := state("U0"); got != GotNothing {
+		t.Errorf("sent again: %s, want %s", got, GotNothing)
+	}
+	must(w.PurgeDead(&PurgeRequest{Group: "g"}))
+	if got := state("U1"); got != GotExpired {
+		t.Errorf("purged: %s, want %s", got, GotExpired)
 	}
 }
 

@@ -20,6 +20,10 @@ func (b *Broker) whyGroup(group string, copies []whyCopy, final *whyCopy) (Group
 		}
 	}
 	switch {
+	case last != nil && final != nil && final.Position() > last.Position():
+		b.whyDelivered(&g, final) // sent again since, under its own topic
+	case last != nil && b.purged(last):
+		g.say(GotExpired, "It was a dead letter, at offset %d of %s, which begins behind it now: it was purged, or its time was over.", last.QueueOffset(), last.topic)
 	case last != nil:
 		b.whyRetry(&g, last)
 	case final != nil:
@@ -28,6 +32,12 @@ func (b *Broker) whyGroup(group string, copies []whyCopy, final *whyCopy) (Group
 		return g, false
 	}
 	return g, true
+}
+
+// purged tells whether a dead letter cannot be read any more, though its record
+// is still there.
+func (b *Broker) purged(c *whyCopy) bool {
+	return message.IsDLQTopic(c.topic) && c.QueueOffset() < b.store.QueueMin(c.topic, c.QueueID())
 }
 
 func (g *GroupWhy) say(state, format string, args ...any) {
@@ -115,6 +125,9 @@ func (b *Broker) whyAt(g *GroupWhy, c *whyCopy) {
 			}
 			break
 		}
+	}
+	if b.whyPopped(g, c, delivery) {
+		return
 	}
 	model, _ := b.clients.Subscribed(g.Group)
 	switch {

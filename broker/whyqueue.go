@@ -27,6 +27,7 @@ type QueueWhy struct {
 	OwnerSince time.Time      `json:"owner_since,omitzero"`
 	Pull       *LastPull      `json:"last_pull,omitempty"`
 	Parked     []ParkedPull   `json:"parked,omitempty"`
+	Pop        *PopWhy        `json:"pop,omitempty"`  // of a group that pops the queue
 	Lock       *Lock          `json:"lock,omitempty"` // of an orderly consumer
 	Holds      []Held         `json:"held_back_by"`   // the gravest first; empty: nothing does
 	Now        time.Time      `json:"now"`            // the broker's
@@ -59,8 +60,10 @@ const (
 	HeldStalled      = "member stalled"
 	HeldUncommitted  = "not committed"
 	HeldOrderly      = "suspended in order"
-	HeldBehind       = "behind the queue's beginning"
-	HeldNoMessages   = "broker takes no messages"
+
+	HeldUnacknowledged = "not acknowledged"
+	HeldBehind         = "behind the queue's beginning"
+	HeldNoMessages     = "broker takes no messages"
 )
 
 // pullSilence is after how long without a pull a queue counts as not pulled:
@@ -89,6 +92,10 @@ func (b *Broker) WhyQueue(topicName string, queue int32, group string) (*QueueWh
 	}
 	if at, found := b.offsets.Query(group, topicName, queue); found && at >= 0 {
 		w.Committed = at
+	}
+	var floor message.Offset
+	if w.Pop, floor = b.popWhy(group, topicName, queue); w.Pop != nil {
+		w.Committed = max(w.Committed, floor)
 	}
 	b.lagOf(w)
 	if pull, _, found := b.pulls.of(group, topicName, queue); found {
@@ -229,30 +236,38 @@ func (b *Broker) lockHolds(w *QueueWhy) {
 	}
 }
 
-// pullHolds notes what the pulls and commits tell.
+// pullHolds notes what the pulls and commits tell. A pull that waits for
+// messages says that the queue is pulled, not that what came before is done.
 func (b *Broker) pullHolds(w *QueueWhy, members ConsumerGroup) {
-	switch {
-	case len(w.Parked) > 0:
-		return // it waits for messages
-	case w.Pull == nil:
-		w.held(HeldNotPulled, "No member has pulled the queue since the broker began, %s ago. Members that joined just now divide the queues within 20 s; a member that was given the queue and does not pull it is busy or stopped.", span(w.Now.Sub(b.started)))
-		return
-	case members.Model == Clustering && w.Committed >= 0 && w.Committed < w.Min:
+	if members.Model == Clustering && w.Committed >= 0 && w.Committed < w.Min {
 		w.held(HeldBehind, "The group stands at offset %d, and the queue begins at %d: retention has removed what is between.", w.Committed, w.Min)
 	}
+	if w.Pop != nil {
+		b.popHolds(w)
+		return
+	}
+	parked := len(w.Parked) > 0
+	if w.Pull == nil {
+		if !parked {
+			w.held(HeldNotPulled, "No member has pulled the queue since the broker began, %s ago. Members that joined just now divide the queues within 20 s; a member that was given the queue and does not pull it is busy or stopped.", span(w.Now.Sub(b.started)))
+		}
+		return
+	}
 	idle, pull := w.Now.Sub(w.Pull.At), w.Pull
-	stuck := pull.Given > max(w.Committed, 0) && w.Now.Sub(latestOf(pull.GivenAt, pull.CommitAt)) > commitSilence
+	since := w.Now.Sub(latestOf(pull.GivenAt, pull.CommitAt))
+	// Members of a broadcasting group keep their progress themselves.
+	stuck := members.Model == Clustering && pull.Given > max(w.Committed, 0) && since > commitSilence
 	gone := !slices.Contains(w.Members, pull.Client)
 	switch {
-	case gone && idle > pullSilence/2:
+	case gone && !parked && idle > pullSilence/2:
 		w.held(HeldNotPulled, "The member that pulled the queue last, %s, is gone since its pull %s ago, and nobody has taken the queue over.", pull.Client, span(idle))
 	case stuck && w.Lock != nil:
 		w.held(HeldOrderly, "%s consumes the queue in order and has been given the offsets up to %d, but the commits stand at %d for %s: the first message is still being handled, or is tried again and again.",
-			pull.Client, pull.Given-1, w.Committed, span(w.Now.Sub(latestOf(pull.GivenAt, pull.CommitAt))))
+			pull.Client, pull.Given-1, w.Committed, span(since))
 	case stuck:
-		w.held(HeldUncommitted, "%s has been given the offsets up to %d, but the commits stand at %d for %s: it is still handling one of these messages, and takes no more until it is done. See its threads with: mqadmin consumerStatus.",
-			pull.Client, pull.Given-1, w.Committed, span(w.Now.Sub(latestOf(pull.GivenAt, pull.CommitAt))))
-	case idle > pullSilence:
+		w.held(HeldUncommitted, "%s has been given the offsets up to %d, but the commits stand at %d for %s: it is still handling one of these messages, and nothing behind it counts as done before. See its threads with: mqadmin consumerStatus.",
+			pull.Client, pull.Given-1, w.Committed, span(since))
+	case !parked && idle > pullSilence:
 		w.held(HeldStalled, "The member %s has not pulled the queue for %s: its process stands still, or what it holds in memory is over its limits.", pull.Client, span(idle))
 	}
 }

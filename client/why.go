@@ -52,6 +52,7 @@ type QueueWhy struct {
 	OwnerSince time.Time    `json:"owner_since,omitzero"`
 	Pull       *QueuePull   `json:"last_pull,omitempty"`
 	Parked     []ParkedPull `json:"parked,omitempty"`
+	Pop        *QueuePop    `json:"pop,omitempty"` // of a group that pops the queue
 	Lock       *QueueLock   `json:"lock,omitempty"`
 	Holds      []QueueHeld  `json:"held_back_by"`
 	Now        time.Time    `json:"now"`
@@ -74,6 +75,14 @@ type ParkedPull struct {
 	Client string    `json:"client"`
 	Offset int64     `json:"offset"`
 	Until  time.Time `json:"until"`
+}
+
+// QueuePop is how a group that pops gets on with a queue.
+type QueuePop struct {
+	Next     int64     `json:"next"`      // the first that was never handed out
+	InFlight int       `json:"in_flight"` // handed out and not acknowledged
+	Oldest   time.Time `json:"oldest,omitzero"`
+	Waiting  int       `json:"waiting"` // pops that wait for a message
 }
 
 // QueueLock is the lock of an orderly consumer.

@@ -83,6 +83,9 @@ func printQueueWhy(w io.Writer, q *client.QueueWhy) {
 	for _, p := range q.Parked {
 		fmt.Fprintf(w, "waiting    %s waits for a message at offset %d\n", p.Client, p.Offset)
 	}
+	if p := q.Pop; p != nil {
+		fmt.Fprintf(w, "pops       %d handed out and not acknowledged, next offset %d, %d pops wait\n", p.InFlight, p.Next, p.Waiting)
+	}
 	if l := q.Lock; l != nil {
 		fmt.Fprintf(w, "lock       %s, since %s, refreshed %s, until %s\n", l.Client, when(&l.Since), ago(l.Refreshed), when(&l.Until))
 	}
