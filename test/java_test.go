@@ -40,7 +40,7 @@ var groups = []group{
 	{name: "request", on: true, scenarios: []string{"request"}},
 	{name: "consume", on: true, scenarios: []string{"retry", "dlq", "reset"}},
 	{name: "members", on: true, run: membersThatDie},
-	{name: "pop", on: true, only5: []string{"pop", "pop-dead", "pop-orderly"}},
+	{name: "pop", on: true, only5: []string{"pop", "pop-dead", "pop-orderly-listener"}},
 }
 
 func TestMain(m *testing.M) {

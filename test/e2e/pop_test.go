@@ -29,11 +29,7 @@ func TestPopKilled(t *testing.T) {
 	const messages, members, kills = 3000, 4, 4
 	s := harness.Start(t, "--set", "brokerName=broker-a")
 	w := harness.DialBroker(t, s.Broker)
-	var f remoting.Fields
-	for _, x := range [][2]string{{"topic", "popkilled"}, {"defaultTopic", "TBW102"}, {"readQueueNums", "4"}, {"writeQueueNums", "4"}, {"perm", "6"}, {"topicFilterType", "SINGLE_TAG"}, {"topicSysFlag", "0"}, {"order", "false"}} {
-		f.Str(x[0], x[1])
-	}
-	w.Do(remoting.ReqUpdateAndCreateTopic, f, nil)
+	w.CreateTopic("popkilled", 4)
 	w.CreateGroup("popkilled_g")
 	for i := range messages {
 		w.Send("popkilled", i%4, nil, fmt.Append(nil, i), false)
@@ -70,6 +66,55 @@ func TestPopKilled(t *testing.T) {
 		t.Errorf("%d of %d messages were acknowledged, and of %d more the acknowledgement was not answered", n, messages, unknown)
 	}
 	t.Logf("%d hand-outs of %d messages, %d refused acknowledgements", book.given.Load(), messages, book.refused.Load())
+}
+
+// popInvisible is for how long what a test pops belongs to who popped it, in ms.
+const popInvisible = 1500
+
+// popFields ask for messages of any queue.
+func popFields(group, topic string, most int) (f remoting.Fields) {
+	f.Str("consumerGroup", group)
+	f.Str("topic", topic)
+	f.Int("queueId", -1)
+	f.Int("maxMsgNums", int64(most))
+	f.Int("invisibleTime", popInvisible)
+	f.Int("pollTime", 200)
+	f.Int("bornTime", time.Now().UnixMilli())
+	f.Int("initMode", 0)
+	return f
+}
+
+// popped takes the answer to a pop apart: the messages, and the handle of each.
+func popped(ans *remoting.Answer) (views []message.View, handles []string, err error) {
+	popTime, _ := ans.Get("popTime")
+	revive, _ := ans.Get("reviveQid")
+	starts, _ := ans.Get("startOffsetInfo")
+	start := map[string]string{}
+	for part := range strings.SplitSeq(starts, ";") {
+		words := strings.Fields(part)
+		start[words[1]] = words[2]
+	}
+	for rest := ans.Body; len(rest) > 0; {
+		v, err := message.Parse(rest[:binary.BigEndian.Uint32(rest)])
+		if err != nil {
+			return nil, nil, err
+		}
+		rest = rest[len(v):]
+		queue := fmt.Sprint(v.QueueID())
+		views = append(views, v)
+		handles = append(handles, fmt.Sprintf("%s %s %d %s 0 broker-a %s %d", start[queue], popTime, popInvisible, revive, queue, v.QueueOffset()))
+	}
+	return views, handles, nil
+}
+
+// ackFields acknowledge one message by its handle.
+func ackFields(group, topic string, v message.View, handle string) (f remoting.Fields) {
+	f.Str("consumerGroup", group)
+	f.Str("topic", topic)
+	f.Int("queueId", int64(v.QueueID()))
+	f.Int("offset", int64(v.QueueOffset()))
+	f.Str("extraInfo", handle)
+	return f
 }
 
 // popBook knows which acknowledgements were answered.
@@ -113,16 +158,7 @@ func (b *popBook) consume(addr string) {
 	}
 	defer c.Close()
 	for !b.done.Load() {
-		var f remoting.Fields
-		f.Str("consumerGroup", "popkilled_g")
-		f.Str("topic", "popkilled")
-		f.Int("queueId", -1)
-		f.Int("maxMsgNums", 8)
-		f.Int("invisibleTime", 1500)
-		f.Int("pollTime", 200)
-		f.Int("bornTime", time.Now().UnixMilli())
-		f.Int("initMode", 0)
-		ans, err := c.Call(ctx, remoting.ReqPopMessage, f, nil)
+		ans, err := c.Call(ctx, remoting.ReqPopMessage, popFields("popkilled_g", "popkilled", 8), nil)
 		if err != nil {
 			return
 		}
@@ -135,20 +171,12 @@ func (b *popBook) consume(addr string) {
 
 // take acknowledges each message of an answer and tells whether the connection still works.
 func (b *popBook) take(ctx context.Context, c *remoting.Client, ans *remoting.Answer) bool {
-	popTime, _ := ans.Get("popTime")
-	starts, _ := ans.Get("startOffsetInfo")
-	start := map[string]string{}
-	for part := range strings.SplitSeq(starts, ";") {
-		words := strings.Fields(part)
-		start[words[1]] = words[2]
+	views, handles, err := popped(ans)
+	if err != nil {
+		b.t.Error(err)
+		return false
 	}
-	for rest := ans.Body; len(rest) > 0; {
-		v, err := message.Parse(rest[:binary.BigEndian.Uint32(rest)])
-		if err != nil {
-			b.t.Error(err)
-			return false
-		}
-		rest = rest[len(v):]
+	for i, v := range views {
 		b.given.Add(1)
 		body := string(v.Body())
 		b.mu.Lock()
@@ -156,14 +184,7 @@ func (b *popBook) take(ctx context.Context, c *remoting.Client, ans *remoting.An
 			b.t.Errorf("message %s was acknowledged and comes again", body)
 		}
 		b.mu.Unlock()
-		queue := fmt.Sprint(v.QueueID())
-		var f remoting.Fields
-		f.Str("consumerGroup", "popkilled_g")
-		f.Str("topic", "popkilled")
-		f.Str("queueId", queue)
-		f.Int("offset", int64(v.QueueOffset()))
-		f.Str("extraInfo", fmt.Sprintf("%s %s 1500 0 0 broker-a %s %d", start[queue], popTime, queue, v.QueueOffset()))
-		ack, err := c.Call(ctx, remoting.ReqAckMessage, f, nil)
+		ack, err := c.Call(ctx, remoting.ReqAckMessage, ackFields("popkilled_g", "popkilled", v, handles[i]), nil)
 		if err != nil {
 			b.mu.Lock()
 			b.unanswered = append(b.unanswered, body)

@@ -177,6 +177,18 @@ func (w *Wire) Find(topic, key string) (found int) {
 	return found
 }
 
+// CreateTopic makes a topic with so many queues.
+func (w *Wire) CreateTopic(name string, queues int) {
+	w.t.Helper()
+	var f remoting.Fields
+	for _, x := range [][2]string{{"topic", name}, {"defaultTopic", "TBW102"}, {"perm", "6"}, {"topicFilterType", "SINGLE_TAG"}, {"topicSysFlag", "0"}, {"order", "false"}} {
+		f.Str(x[0], x[1])
+	}
+	f.Int("readQueueNums", int64(queues))
+	f.Int("writeQueueNums", int64(queues))
+	w.Do(remoting.ReqUpdateAndCreateTopic, f, nil)
+}
+
 // CreateGroup makes a consumer group.
 func (w *Wire) CreateGroup(name string) {
 	w.t.Helper()

@@ -27,7 +27,7 @@ final class Scenarios5 {
             case "recall" -> recall(k);
             case "pop" -> pop(k);
             case "pop-dead" -> popDead(k);
-            case "pop-orderly" -> popOrderly(k);
+            case "pop-orderly-listener" -> popOrderly(k);
             default -> {
                 return false;
             }
@@ -187,7 +187,7 @@ final class Scenarios5 {
         k.equal(new java.util.TreeSet<>(good).toString(), "[n0 true, n2 true, n6 true, n8 true]", "the others of the tag came once");
     }
 
-    /** An orderly listener gets what is popped. */
+    /** An orderly listener gets all that is popped; the client asks for no order. */
     private static void popOrderly(Kit k) throws Exception {
         String topic = k.createTopic("poporderly", 1);
         String group = k.group("poporderlyread");
