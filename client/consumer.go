@@ -20,7 +20,7 @@ type ConsumeOptions struct {
 	Topic string
 	Tags  string // a tag expression; "" is all
 	SQL   string // an SQL92 expression instead of tags
-	From  Where  // where a group begins that has committed nothing yet
+	From  Where  // where a group begins that has committed nothing in the topic and has no member
 	Idle  time.Duration
 }
 
@@ -47,15 +47,8 @@ func (a *Admin) Consume(ctx context.Context, o ConsumeOptions, each func(*Messag
 		consumer.WithInstance(instanceName("consumer")),
 		consumer.WithConsumeMessageBatchMaxSize(1),
 		consumer.WithConsumeGoroutineNums(1),
-	}
-	switch o.From.kind {
-	case whereEarliest:
-		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
-	case whereLatest:
-		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromLastOffset))
-	default:
-		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromTimestamp),
-			consumer.WithConsumeTimestamp(o.From.at.Local().Format("20060102150405")))
+		// What begin has not given an offset is new, and read in full.
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset),
 	}
 	c, err := consumer.NewPushConsumer(options...)
 	if err != nil {
@@ -70,6 +63,9 @@ func (a *Admin) Consume(ctx context.Context, o ConsumeOptions, each func(*Messag
 	}
 	if err := c.Subscribe(o.Topic, selector, h.handle); err != nil {
 		return fmt.Errorf("subscribe group %s to topic %s: %w", o.Group, o.Topic, err)
+	}
+	if err := a.begin(ctx, o.Group, o.Topic, o.From); err != nil {
+		return err
 	}
 	h.heard.Store(time.Now().UnixNano())
 	if err := c.Start(); err != nil {

@@ -38,8 +38,9 @@ and with --follow goes on for what arrives.
 
 With --group it is a member of that consumer group: it shares the queues with the
 other members and commits what it has printed. --from then says where a group
-begins that has committed nothing yet. Without --follow it ends when nothing has
-come for --idle.
+begins that has committed nothing in the topic yet, has no member, and no
+initialPosition of its own ('merlin group set'). Without --follow it ends when
+nothing has come for --idle.
 
 With --json each message is one JSON object on a line.`,
 		Example: `  merlin consume orders
