@@ -23,6 +23,7 @@ type ConsumeOptions struct {
 	Conns    int           `json:"conns"`          // default 8
 	InFlight int           `json:"inflight"`       // pulls in flight on each, default 1
 	Pull     int           `json:"pull"`           // messages asked for at a time, default 32
+	Rate     float64       `json:"rate,omitempty"` // messages a second over all connections; 0 is as fast as answers come
 	Last     int64         `json:"last,omitempty"` // only the newest so many messages, 0 for all
 	SQL      string        `json:"sql,omitempty"`  // filters by it; then messages are those that the server scanned
 	Warmup   time.Duration `json:"warmup_ns"`
@@ -48,8 +49,8 @@ func (o *ConsumeOptions) fill() error {
 		return fmt.Errorf("bench: %d pulls in flight: want 1 to 4096", o.InFlight)
 	case o.Pull < 1 || o.Pull > 1<<12:
 		return fmt.Errorf("bench: pulls of %d messages: want 1 to 4096", o.Pull)
-	case o.Warmup < 0 || o.Duration < 0 || o.Last < 0:
-		return errors.New("bench: warm-up, duration and the number of messages cannot be negative")
+	case o.Warmup < 0 || o.Duration < 0 || o.Last < 0 || o.Rate < 0:
+		return errors.New("bench: warm-up, duration, rate and the number of messages cannot be negative")
 	case o.Warmup > 0 && o.Duration == 0:
 		return errors.New("bench: a warm-up needs a duration: reading everything once has no measured part of its own")
 	}
@@ -61,7 +62,7 @@ type ConsumeResult struct {
 	Options   ConsumeOptions `json:"options"`
 	Available int64          `json:"available"` // messages to be read, as the topic was at the start
 	Window
-	Latency Latency `json:"latency"` // of a pull
+	Latency Latency `json:"latency"` // of a pull; with a rate from when it was due
 	Pulls   int64   `json:"pulls"`   // the whole run's
 	Empty   int64   `json:"empty_pulls"`
 	Skipped int64   `json:"skipped"`           // offsets that were gone when they were asked for
@@ -102,7 +103,7 @@ func Consume(ctx context.Context, o ConsumeOptions) (*ConsumeResult, error) {
 		return nil, fmt.Errorf("bench: topic %s at %s holds no message; run 'merlin bench produce' first", o.Topic, o.Addr)
 	}
 	run := &pulling{
-		addr: o.Addr, group: pullGroup, topic: o.Topic, pull: o.Pull, inflight: o.InFlight, timeout: o.Timeout,
+		addr: o.Addr, group: pullGroup, topic: o.Topic, pull: o.Pull, inflight: o.InFlight, rate: o.Rate / float64(o.Conns), timeout: o.Timeout,
 		work: newSpans(from, to, o.Conns*o.InFlight, o.Pull, o.Duration > 0),
 		from: int64(o.Warmup), to: math.MaxInt64,
 	}
@@ -169,6 +170,7 @@ func runPullers(ctx context.Context, run *pulling, m *meter, conns int, watch fu
 			return nil, err
 		}
 		p := newPuller(run, conn)
+		p.pace.next = p.pace.interval * float64(run.pull*len(pullers)) / float64(conns)
 		pullers = append(pullers, p)
 		m.counts = append(m.counts, &p.counters)
 	}

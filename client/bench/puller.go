@@ -74,6 +74,7 @@ type pulling struct {
 	pull               int  // messages asked for at a time
 	sql                bool // the group's subscription filters; messages count when they were scanned
 	inflight           int
+	rate               float64 // messages a second on each connection; 0 is as fast as answers come
 	work               *spans
 	clock              clock
 	from, to           int64 // the measured window on the clock
@@ -84,12 +85,13 @@ type pulling struct {
 
 // pullSlot is one pull in flight and the piece it works on.
 type pullSlot struct {
-	busy   bool
-	opaque int32
-	piece  span
-	next   int64
-	sent   int64
-	since  int64 // when this place was first asked for
+	busy    bool
+	opaque  int32
+	piece   span
+	next    int64
+	planned int64 // when it was due
+	sent    int64
+	since   int64 // when this place was first asked for
 }
 
 // puller is one connection of a read.
@@ -102,6 +104,7 @@ type puller struct {
 	gen   int32
 	busy  int
 	heard int64
+	pace  pace // of messages
 
 	counters counters
 	latency  *hdrhistogram.Histogram
@@ -114,7 +117,11 @@ type puller struct {
 }
 
 func newPuller(run *pulling, conn net.Conn) *puller {
-	return &puller{run: run, conn: conn, slots: make([]pullSlot, run.inflight), in: answers{buf: make([]byte, 512<<10)}, latency: newHistogram()}
+	p := &puller{run: run, conn: conn, slots: make([]pullSlot, run.inflight), in: answers{buf: make([]byte, 512<<10)}, latency: newHistogram()}
+	if run.rate > 0 {
+		p.pace.interval = 1e9 / run.rate
+	}
+	return p
 }
 
 // loop pulls until there is no work left, or the run is over.
@@ -124,12 +131,17 @@ func (p *puller) loop() error {
 		over := p.run.stop.Load()
 		p.out = p.out[:0]
 		for i := range p.slots {
-			if s := &p.slots[i]; !over && !s.busy {
+			if s := &p.slots[i]; !over && !s.busy && p.due(now) {
 				p.ask(i, s, now)
 			}
 		}
 		if p.busy == 0 {
-			return nil
+			if over || p.due(now) {
+				return nil
+			}
+			// Short, so that a run that is stopped ends soon.
+			time.Sleep(min(time.Duration(int64(p.pace.next)-now), 20*time.Millisecond))
+			continue
 		}
 		if len(p.out) > 0 {
 			if _, err := p.conn.Write(p.out); err != nil {
@@ -142,6 +154,9 @@ func (p *puller) loop() error {
 	}
 }
 
+// due tells whether the next pull may leave.
+func (p *puller) due(now int64) bool { return p.pace.interval == 0 || now >= int64(p.pace.next) }
+
 // ask appends the next pull of a slot, taking a new piece if it has none.
 func (p *puller) ask(i int, s *pullSlot, now int64) {
 	if s.next >= s.piece.to {
@@ -152,7 +167,11 @@ func (p *puller) ask(i int, s *pullSlot, now int64) {
 		s.piece, s.next, s.since = piece, piece.from, now
 	}
 	p.gen++
-	s.busy, s.sent = true, now
+	s.busy, s.planned, s.sent = true, now, now
+	if p.pace.interval > 0 {
+		s.planned = int64(p.pace.next)
+		p.pace.next += p.pace.interval * float64(p.run.pull) // answered takes back what does not come
+	}
 	s.opaque = opaqueBase | (p.gen<<16|int32(i))&opaqueMask
 	p.busy++
 	p.out = appendPull(p.out, p.run.group, p.run.topic, s.piece.queue, s.next, p.run.pull, s.opaque, p.run.sql)
@@ -198,7 +217,7 @@ func (p *puller) answered(a *answer, now int64) (int64, error) {
 	p.busy--
 	p.pulls++
 	if s.sent >= p.run.from && s.sent < p.run.to {
-		record(p.latency, now-s.sent, 1)
+		record(p.latency, now-s.planned, 1)
 	}
 	switch a.code {
 	case ok, pullNotFound, pullRetry, pullOffsetMoved:
@@ -225,6 +244,7 @@ func (p *puller) answered(a *answer, now int64) (int64, error) {
 	if p.run.sql {
 		n = max(0, min(next, s.piece.to)-s.next)
 	}
+	p.pace.next += p.pace.interval * float64(n-int64(p.run.pull))
 	if next > s.next {
 		s.next, s.since = next, now
 	} else if now-s.since > int64(p.run.timeout) {

@@ -258,6 +258,11 @@ func TestConsumeReadsEverythingOnce(t *testing.T) {
 	if err != nil || r.Messages == 0 || r.Seconds < 0.15 {
 		t.Fatalf("over and over: %+v %v", r, err)
 	}
+	// 3,000 messages at 4,000 a second; a piece that ends within a pull must not slow it down, nor a slow machine fail it.
+	r, err = Consume(context.Background(), ConsumeOptions{Addr: b.addr(), Conns: 3, InFlight: 2, Rate: 4000})
+	if err != nil || r.Messages != 3000 || r.Seconds < 0.7 || r.Latency.Count != r.Pulls {
+		t.Fatalf("at a rate: %+v %v", r, err)
+	}
 	if _, err := Consume(context.Background(), ConsumeOptions{Addr: b.addr(), Topic: "nothing"}); err == nil {
 		t.Fatal("an unknown topic was read")
 	}

@@ -125,12 +125,9 @@ func (a *app) benchProduce() *cobra.Command {
 	return cmd
 }
 
-// pullFlags registers the flags that a read has everywhere.
-func pullFlags(cmd *cobra.Command, o *bench.ConsumeOptions) {
-	f := cmd.Flags()
-	f.IntVar(&o.Pull, "pull", 32, "messages asked for at a time")
-	f.IntVar(&o.InFlight, "pulls", 1, "pulls in flight on each connection")
-	f.StringVar(&o.SQL, "sql", "", "filter by this SQL92 expression: what counts then is the messages that the server scans. Leaves the group bench-filter behind")
+// filterFlag registers the filter of a read.
+func filterFlag(cmd *cobra.Command, o *bench.ConsumeOptions) {
+	cmd.Flags().StringVar(&o.SQL, "sql", "", "filter by this SQL92 expression: what counts then is the messages that the server scans. Leaves the group bench-filter behind")
 }
 
 func (a *app) benchConsume() *cobra.Command {
@@ -142,12 +139,16 @@ func (a *app) benchConsume() *cobra.Command {
 --duration it reads over and over for so long, after a warm-up. It commits nothing and
 leaves no group behind.`,
 		Example: `  merlin bench consume --addr 127.0.0.1:10911 --pid 4711
-  merlin bench consume --addr 127.0.0.1:10911 --warmup 20s --duration 10s --pull 32
+  merlin bench consume --addr 127.0.0.1:10911 --warmup 20s --duration 10s --batch 32
+  merlin bench consume --addr 127.0.0.1:10911 --rate 10000         latency at a fixed rate
   merlin bench consume --addr 127.0.0.1:10911 --sql "KEYS ENDSWITH '777'" --warmup 10s --duration 10s`,
 		Args: args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Conns < 1 || o.Pull < 1 || o.InFlight < 1 {
-				return usagef(cmd, "--conns, --pull and --pulls: want 1 or more")
+				return usagef(cmd, "--conns, --batch and --inflight: want 1 or more")
+			}
+			if o.Rate < 0 {
+				return usagef(cmd, "--rate %g: want messages a second, or 0 for as fast as answers come", o.Rate)
 			}
 			if o.Warmup > 0 && o.Duration == 0 {
 				return usagef(cmd, "--warmup needs --duration: reading everything once has no measured part of its own")
@@ -162,8 +163,11 @@ leaves no group behind.`,
 			return errors.Join(a.print(r, func(w writer) { printConsume(w, r) }), err)
 		},
 	}
-	pullFlags(cmd, &o)
+	filterFlag(cmd, &o)
 	f := cmd.Flags()
+	f.IntVarP(&o.InFlight, "inflight", "i", 1, "pulls in flight on each connection")
+	f.IntVar(&o.Pull, "batch", 32, "messages asked for by a pull")
+	f.Float64Var(&o.Rate, "rate", 0, "messages a second over all connections; 0 pulls as fast as answers come. With a rate, latency counts from when a pull was due")
 	f.StringVar(&o.Addr, "addr", "127.0.0.1:10911", "broker to load, HOST:PORT")
 	f.StringVarP(&o.Topic, "topic", "t", "bench", "topic")
 	f.IntVarP(&o.Conns, "conns", "c", 8, "connections")
@@ -269,8 +273,11 @@ median of the rounds' own ratios; the figures of a side are medians over its rou
 		},
 	}
 	p.register(cmd)
-	pullFlags(cmd, &o.Pull)
+	filterFlag(cmd, &o.Pull)
 	f := cmd.Flags()
+	// --inflight and --batch are those of the sends.
+	f.IntVar(&o.Pull.Pull, "pull", 32, "messages asked for by a pull")
+	f.IntVar(&o.Pull.InFlight, "pulls", 1, "pulls in flight on each connection")
 	f.StringArrayVar(&addrs, "addr", nil, "broker, HOST:PORT; twice")
 	f.IntSliceVar(&pids, "pid", nil, "process of each server, twice, in the same order")
 	f.StringArrayVar(&names, "name", nil, "name of each server, twice, in the same order")
