@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, member(words))
 		os.Exit(1)
 	}
+	if err := keepGo(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	// client-go keeps the offsets of broadcasting consumers under the home folder.
 	home, err := os.MkdirTemp("", "e2e-home")
 	if err == nil {
@@ -36,6 +41,22 @@ func TestMain(m *testing.M) {
 	os.RemoveAll(home)
 	harness.Clean()
 	os.Exit(code)
+}
+
+// keepGo makes the go command use its caches when HOME is another folder: else building what the tests run would fetch and
+// compile everything anew.
+func keepGo() error {
+	names := []string{"GOCACHE", "GOMODCACHE", "GOENV"}
+	out, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
+	if err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	for i, value := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		if err := os.Setenv(names[i], value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // world gives a test its own names and clients.
