@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	rmq "github.com/apache/rocketmq-client-go/v2"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
+	"github.com/merlinmq/merlin/client"
+	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/test/harness"
 )
 
@@ -64,5 +67,53 @@ func restart(w *world, s *harness.Server, p rmq.Producer, topic string, kill boo
 	// A kill may cost 5 s of commits, a clean stop none.
 	if n := len(rest.bodies()); !kill && n != 1 {
 		w.t.Errorf("a group that had consumed everything got %d messages after a clean restart, want the new one alone", n)
+	}
+}
+
+// promised is how old a commit may be that a kill still costs.
+const promised = 5 * time.Second
+
+// TestCommitsOutliveAKill: of what was committed longer ago than promised a kill costs nothing.
+func TestCommitsOutliveAKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	if harness.External() != "" {
+		t.Skip("the server is not ours to end")
+	}
+	t.Parallel()
+	s := harness.Start(t)
+	w := newWorld(t, s.Namesrv)
+	topic, group := w.topic("commitkill", 2), w.name("commitkill")
+	p := w.producer("commitkill")
+	w.send(p, topic, numbered("m", 0, 20)...)
+	ctx := context.Background()
+	a, err := client.Open(client.Options{NameServers: []string{s.Namesrv}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if _, err := a.CreateGroup(ctx, group); err != nil {
+		t.Fatal(err)
+	}
+	want := []message.Offset{3, 7}
+	for queue, offset := range want {
+		if err := a.CommitOffset(ctx, s.Broker, group, topic, int32(queue), offset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(promised + 5*time.Second) // the rest is for a machine that stands still
+	// What is committed within the promised time may be lost or not, and takes nothing of the rest with it.
+	if err := a.CommitOffset(ctx, s.Broker, group, topic, 1, 8); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Kill(), s.Restart()); err != nil {
+		t.Fatal(err)
+	}
+	for queue, offset := range want {
+		got, err := a.CommittedOffset(ctx, s.Broker, group, topic, int32(queue))
+		if err != nil || got != offset && !(queue == 1 && got == 8) {
+			t.Errorf("queue %d of the group is at %d (%v), want %d", queue, got, err, offset)
+		}
 	}
 }
