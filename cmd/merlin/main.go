@@ -158,7 +158,8 @@ func (a *app) nameServerList(cmd *cobra.Command) ([]string, error) {
 	return addrs, nil
 }
 
-// withAdmin runs f with an Admin of the chosen name servers.
+// withAdmin runs f with an Admin of the chosen name servers. A terminal shows
+// that it works when f is silent for long.
 func (a *app) withAdmin(cmd *cobra.Command, f func(ctx context.Context, admin *client.Admin) error) error {
 	addrs, err := a.nameServerList(cmd)
 	if err != nil {
@@ -168,6 +169,7 @@ func (a *app) withAdmin(cmd *cobra.Command, f func(ctx context.Context, admin *c
 	if err != nil {
 		return err
 	}
+	defer a.spin(cmd.CommandPath())()
 	return errors.Join(f(cmd.Context(), admin), admin.Close())
 }
 
