@@ -30,6 +30,7 @@ func TestClientExamples(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
+	t.Parallel()
 	s := harness.Start(t)
 	x := &examples{t: t, bin: buildExamples(t, s.Namesrv, "producer/simple", "producer/async", "producer/batch", "producer/tag",
 		"consumer/simple", "consumer/tag", "consumer/orderly", "consumer/broadcast", "consumer/pull/pull", "consumer/pull/poll"), home: t.TempDir()}

@@ -23,6 +23,7 @@ func TestResetUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
+	t.Parallel()
 	s := harness.Start(t)
 	a, err := client.Open(client.Options{NameServers: []string{s.Namesrv}})
 	if err != nil {
