@@ -43,6 +43,9 @@ func (d *Decoder) binary(h []byte, r *Request) error {
 	}
 	end := at + int(n)
 	for at < end {
+		if d.full() {
+			return bad(at, tooManyFields)
+		}
 		if end-at < 2 {
 			return bad(at, "a field's key length is cut off")
 		}

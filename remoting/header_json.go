@@ -287,6 +287,9 @@ func (s *scanner) field(d *Decoder) bool {
 	if read, ok := s.quickFields(d); read {
 		return ok
 	}
+	if d.full() {
+		return s.fail(tooManyFields)
+	}
 	key, ok := s.key()
 	if !ok || s.null() {
 		return ok

@@ -112,7 +112,7 @@ func wordOf(text string) (w uint64) {
 // where a value cannot be read.
 func (s *scanner) quickFields(d *Decoder) (read, ok bool) {
 	b, i, fields := s.b, s.i, d.fields
-	for i+8 <= len(b) {
+	for i+8 <= len(b) && len(fields) < d.most {
 		key := i + 1
 		end := key + 1
 		if b[end] != '"' || b[key] == '\\' || b[key] == '"' {

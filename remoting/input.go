@@ -15,6 +15,18 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
+// maxKept is how many fields, and how many frames, a batch may have room for and
+// be kept for another read.
+const maxKept = 16 << 10
+
+// release gives the batch back. One that a rare read made large is left to the
+// garbage collector.
+func (w *batch) release() {
+	if cap(w.fields) <= maxKept && cap(w.frames) <= maxKept {
+		batches.Put(w)
+	}
+}
+
 // maxServed is how many requests one Serve gets at most.
 const maxServed = 256
 
@@ -82,7 +94,7 @@ func (c *Conn) take(b []byte) bool {
 	w := batches.Get().(*batch)
 	w.frames = w.frames[:0]
 	w.Reset()
-	defer batches.Put(w)
+	defer w.release()
 
 	fromPartial := false
 	if len(c.partial) > 0 {
