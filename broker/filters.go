@@ -87,14 +87,20 @@ type compiled struct {
 }
 
 // filterCache keeps compiled expressions by their text; safe for concurrent
-// use, and the zero value is ready. When it is full, any one makes room: an
+// use, and the zero value is ready. When it is full, any others make room: an
 // expression that is asked for again is compiled again.
 type filterCache struct {
-	mu     sync.RWMutex // guards byText
+	mu     sync.RWMutex // guards what follows
 	byText map[string]compiled
+	bytes  int // of the texts
 }
 
-const filterCacheSize = 1000
+// The bounds of a filterCache. What is compiled takes up to 80 times the bytes
+// of its text.
+const (
+	filterCacheSize  = 1000
+	filterCacheBytes = 512 << 10
+)
 
 func (c *filterCache) get(text string) (compiled, bool) {
 	c.mu.RLock()
@@ -109,13 +115,18 @@ func (c *filterCache) put(text string, f compiled) {
 	if c.byText == nil {
 		c.byText = map[string]compiled{}
 	}
-	if len(c.byText) >= filterCacheSize {
-		for other := range c.byText {
-			delete(c.byText, other)
+	if _, known := c.byText[text]; known {
+		return // two compiled it at the same time
+	}
+	for other := range c.byText {
+		if len(c.byText) < filterCacheSize && c.bytes+len(text) <= filterCacheBytes {
 			break
 		}
+		delete(c.byText, other)
+		c.bytes -= len(other)
 	}
 	c.byText[text] = f
+	c.bytes += len(text)
 }
 
 // compile returns what an SQL92 subscription lets through. Refusals are *Error.
@@ -123,15 +134,25 @@ func (b *Broker) compile(sub *Subscription) (compiled, error) {
 	if sub.Type != ExpressionSQL {
 		return compiled{}, refuse(KindSubscriptionParse, "the expression type %q for the topic %s is neither TAG nor SQL92", sub.Type, sub.Topic)
 	}
-	f, known := b.filters.get(sub.Expression)
+	key := filterKey(sub.Expression)
+	f, known := b.filters.get(key)
 	if !known {
 		f = compileText(sub.Expression, b.stamp)
-		b.filters.put(sub.Expression, f)
+		b.filters.put(key, f)
 	}
 	if f.err != nil {
 		return compiled{}, f.err
 	}
 	return f, nil
+}
+
+// filterKey is under what the cache keeps an expression. What becomes of those
+// that are too long depends on their length alone.
+func filterKey(text string) string {
+	if len(text) > MaxExpression {
+		return fmt.Sprintf("(%d bytes", len(text)) // compiles no better
+	}
+	return text
 }
 
 // compileText compiles an expression. The stamp is what the broker adds to the
@@ -169,7 +190,7 @@ func (b *Broker) checkFilters(clientID string, consumer *ConsumerHeartbeat) {
 		if sub.IsTag() || message.IsRetryTopic(sub.Topic) {
 			continue
 		}
-		_, known := b.filters.get(sub.Expression)
+		_, known := b.filters.get(filterKey(sub.Expression))
 		if _, err := b.compile(sub); err != nil && !known {
 			b.events.Warn("a filter of a consumer cannot be used; the group gets nothing of the topic", "group", consumer.Group, "topic", sub.Topic, "client", clientID, "error", err)
 		}

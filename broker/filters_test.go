@@ -309,3 +309,44 @@ func TestFiltersAndTheStamp(t *testing.T) {
 		}
 	}
 }
+
+// What strangers send costs a bounded number of bytes, however long each text.
+func TestFilterCacheIsBoundedInBytes(t *testing.T) {
+	b := &Broker{cfg: DefaultSettings()}
+	kept := func() (n int) {
+		for text := range b.filters.byText {
+			n += len(text)
+		}
+		if n != b.filters.bytes {
+			t.Errorf("%d bytes are kept, %d counted", n, b.filters.bytes)
+		}
+		return n
+	}
+	for i := range 40 {
+		text := fmt.Sprintf("a = '%060000d'", i)
+		for range 2 {
+			if _, err := b.compile(&Subscription{Expression: text, Type: ExpressionSQL}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := kept(); n > filterCacheBytes || n < filterCacheBytes/2 {
+		t.Errorf("%d bytes of expressions are kept", n)
+	}
+	before := kept()
+	for i := range 20 {
+		text := fmt.Sprintf("a = '%01000000d'", i)
+		if _, err := b.compile(&Subscription{Expression: text, Type: ExpressionSQL}); kindOf(err) != KindSubscriptionParse || len(err.Error()) > 1000 {
+			t.Fatalf("a text of %d bytes: %.1000s", len(text), fmt.Sprint(err))
+		}
+	}
+	if n := kept(); n > before+100 {
+		t.Errorf("texts that are too long cost %d bytes", n-before)
+	}
+	for _, kind := range []string{ExpressionTag, ExpressionSQL} {
+		_, err := ParseSubscription("orders", strings.Repeat("a", MaxExpression+1), kind, 0)
+		if kindOf(err) != KindSubscriptionParse || !strings.Contains(err.Error(), "65536 bytes") {
+			t.Errorf("%s: %.1000s", kind, fmt.Sprint(err))
+		}
+	}
+}

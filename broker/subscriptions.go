@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/merlinmq/merlin/broker/filter"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -12,6 +13,9 @@ const (
 	ExpressionTag = "TAG"
 	ExpressionSQL = "SQL92"
 )
+
+// MaxExpression is how many bytes a filter expression may have.
+const MaxExpression = filter.MaxLength
 
 // SubscribeAll is the expression that every message matches.
 const SubscribeAll = "*"
@@ -68,6 +72,8 @@ func ParseSubscription(topic, expression, kind string, version int64) (*Subscrip
 		s.Type = ExpressionTag
 	}
 	switch {
+	case len(expression) > MaxExpression:
+		return nil, refuse(KindSubscriptionParse, "the expression for the topic %s is longer than the %d bytes that are allowed", topic, MaxExpression)
 	case s.Type == ExpressionSQL && strings.TrimSpace(expression) == "":
 		return nil, refuse(KindSubscriptionParse, "the SQL92 expression for the topic %s is empty", topic)
 	case s.Type == ExpressionSQL:

@@ -112,10 +112,14 @@ func (s *session) readPop(r *remoting.Request, p *broker.PopRequest) (n popNumbe
 		case "expType":
 			p.ExpressionType = s.names.of(f.Value)
 		case "exp":
-			p.Expression = s.names.of(f.Value)
+			p.Expression = s.names.expression(f.Value)
 		case "order":
 			p.Order = boolOf(f.Value)
 		case "attemptId":
+			if len(f.Value) > maxName {
+				err = fmt.Errorf("it has %d bytes; %d are allowed", len(f.Value), maxName)
+				break
+			}
 			p.Attempt = string(f.Value)
 		}
 		if err != nil {

@@ -126,7 +126,7 @@ func (s *session) readPull(r *remoting.Request, p *broker.PullRequest) error {
 	p.Suspend = time.Duration(min(max(wait, 0), int64(24*time.Hour/time.Millisecond))) * time.Millisecond
 	if flag&pullSubscription != 0 {
 		p.OwnExpression = true
-		p.Expression = s.names.of(expression)
+		p.Expression = s.names.expression(expression)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/remoting"
 )
 
@@ -51,19 +52,42 @@ func isConnError(err error) bool {
 }
 
 // names gives back one string for the same bytes, so that the group and topic
-// of a connection's requests are not copied each time. It is bounded.
-type names struct{ known map[string]string }
+// of a connection's requests are not copied each time. Neither one string nor
+// all of them grow with what the peer sends.
+type names struct {
+	known map[string]string
+	bytes int // of the known ones
+}
 
-const maxNames = 1024
+// The bounds of names.
+const (
+	maxName      = message.MaxRetryTopicLen // the longest that a name may be
+	maxKept      = 4 << 10                  // bytes of a string that is kept
+	maxNames     = 1024
+	maxNameBytes = 128 << 10
+)
 
-func (n *names) of(b []byte) string {
+// of returns a name. Of one that is too long to be any it returns the
+// beginning, which still is, so that it is refused like the whole.
+func (n *names) of(b []byte) string { return n.keep(b[:min(len(b), maxName+1)]) }
+
+// expression is of for a filter expression.
+func (n *names) expression(b []byte) string {
+	return n.keep(b[:min(len(b), broker.MaxExpression+1)])
+}
+
+func (n *names) keep(b []byte) string {
 	if s, ok := n.known[string(b)]; ok {
 		return s
 	}
-	if len(n.known) >= maxNames || n.known == nil {
-		n.known = make(map[string]string)
-	}
 	s := string(b)
+	if len(s) > maxKept {
+		return s
+	}
+	if n.known == nil || len(n.known) >= maxNames || n.bytes+len(s) > maxNameBytes {
+		n.known, n.bytes = make(map[string]string), 0
+	}
 	n.known[s] = s
+	n.bytes += len(s)
 	return s
 }
