@@ -80,6 +80,7 @@ type Broker struct {
 	// recovered is what the store found when it was opened.
 	recovered store.Recovery
 	popping
+	refusedHolds, refusedPops refusals
 
 	storeHost atomic.Pointer[netip.AddrPort]
 	stop      context.CancelFunc

@@ -208,9 +208,9 @@ func TestScreenedHoldKeepsItsPlaceAndTime(t *testing.T) {
 		h.start()
 		defer h.close()
 		start := time.Now()
-		w, s := &waiter{}, &fakeScreen{missed: 2}
+		w, s := &waiter{holder: &Holder{}}, &fakeScreen{missed: 2}
 		p := &hold{key: queueKey{"t", 0}, request: &PullRequest{}, parked: w, screen: s, deadline: start.Add(20 * time.Second)}
-		if !h.park(p) {
+		if h.park(p) != nil {
 			t.Fatal("no room")
 		}
 		time.Sleep(5 * time.Second)
@@ -237,7 +237,7 @@ func TestCloseAnswersAScreenedHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHolds(1)
 		h.start()
-		w := &waiter{}
+		w := &waiter{holder: &Holder{}}
 		h.park(&hold{key: queueKey{"t", 0}, request: &PullRequest{}, parked: w, screen: &fakeScreen{}, deadline: time.Now().Add(time.Hour)})
 		h.close()
 		if w.count() != 1 {

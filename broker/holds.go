@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/internal/heap"
+	"github.com/merlinmq/merlin/internal/share"
 	"github.com/merlinmq/merlin/store"
 )
 
@@ -17,6 +18,8 @@ type Parked interface {
 	Answer(r *PullRequest)
 	// Gone tells that nobody waits for the answer any more.
 	Gone() bool
+	// Holder returns what the connection has waiting, of which the pull is one.
+	Holder() *Holder
 }
 
 type queueKey struct {
@@ -32,9 +35,14 @@ type hold struct {
 	match    func(tagCode int64) bool // nil: every message
 	screen   screen                   // nil: what matches is worth an answer
 	deadline time.Time
+	room     int   // that it takes
 	place    int   // in the heap, -1 once it has left
 	next     *hold // in the list of its queue, or of the ready ones
 	prev     *hold // in the list of its queue
+
+	holder     *Holder
+	nextOfSame *hold // in the holder's list
+	prevOfSame *hold
 }
 
 // screen looks at what has arrived for a parked pull that a look at the tag
@@ -51,9 +59,9 @@ type screen interface {
 
 // holds keeps the parked pulls. A parked pull costs no goroutine: one
 // goroutine answers them all, when a message arrives or their time is up. How
-// many may be parked is bounded; Len shows how many are.
+// many may be parked is bounded, in all and for each connection; Len shows how
+// many are.
 type holds struct {
-	limit int
 	count atomic.Int64
 	wake  chan struct{}
 	done  chan struct{}
@@ -64,6 +72,7 @@ type holds struct {
 	mu      sync.Mutex // guards what follows
 	queues  map[queueKey]*hold
 	byTime  heap.Heap[*hold]
+	room    share.Room
 	ready   *hold
 	closing bool
 }
@@ -73,7 +82,7 @@ const maxScratch = 1 << 20
 
 func newHolds(limit int) *holds {
 	return &holds{
-		limit: limit, queues: map[queueKey]*hold{}, byTime: heap.New(sooner, func(p *hold, place int) { p.place = place }),
+		room: share.Of(limit), queues: map[queueKey]*hold{}, byTime: heap.New(sooner, func(p *hold, place int) { p.place = place }),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -100,12 +109,18 @@ func (h *holds) close() {
 }
 
 // park keeps the pull until something arrives that match accepts, or until the
-// deadline. It returns false when there is no room, or the broker closes.
-func (h *holds) park(p *hold) bool {
+// deadline. It returns errNoRoom when there is no room for it, and errNoWait
+// when the broker closes.
+func (h *holds) park(p *hold) error {
+	p.holder, p.room = p.parked.Holder(), roomFor(len(p.request.Expression))
 	h.mu.Lock()
-	if h.closing || h.count.Load() >= int64(h.limit) {
+	if h.closing || p.holder.left {
 		h.mu.Unlock()
-		return false
+		return errNoWait
+	}
+	if !h.room.Take(&p.holder.part, p.room) {
+		h.mu.Unlock()
+		return errNoRoom
 	}
 	h.count.Add(1)
 	first := h.putLocked(p)
@@ -113,17 +128,18 @@ func (h *holds) park(p *hold) bool {
 	if first {
 		h.signal()
 	}
-	return true
+	return nil
 }
 
-// putLocked puts the hold into its queue and the heap, and tells whether its
-// time is up before that of all others.
+// putLocked puts the hold into its queue, the heap and its holder's list, and
+// tells whether its time is up before that of all others.
 func (h *holds) putLocked(p *hold) bool {
 	if p.next = h.queues[p.key]; p.next != nil {
 		p.next.prev = p
 	}
 	h.queues[p.key] = p
 	h.byTime.Push(p)
+	p.holder.add(p)
 	return h.byTime.First() == p
 }
 
@@ -144,6 +160,11 @@ func (h *holds) parkedBy(group, topic string, queue int32) []ParkedPull {
 // kept its room and its deadline.
 func (h *holds) parkAgain(p *hold) {
 	h.mu.Lock()
+	if p.holder.left {
+		h.releaseLocked(p)
+		h.mu.Unlock()
+		return
+	}
 	h.putLocked(p)
 	h.mu.Unlock()
 	if p.screen.Missed(p.request) {
@@ -195,9 +216,16 @@ func (h *holds) nudge(p *hold) {
 	h.signal()
 }
 
-// readyLocked moves a hold from its queue and the heap to the ready list.
+// readyLocked moves a hold from where it is parked to the ready list.
 func (h *holds) readyLocked(p *hold) {
+	h.outLocked(p)
+	p.next, h.ready = h.ready, p
+}
+
+// outLocked takes a hold out of its queue, the heap and its holder's list.
+func (h *holds) outLocked(p *hold) {
 	h.byTime.Remove(p.place)
+	p.holder.remove(p)
 	switch {
 	case p.prev != nil:
 		p.prev.next = p.next
@@ -209,8 +237,7 @@ func (h *holds) readyLocked(p *hold) {
 	if p.next != nil {
 		p.next.prev = p.prev
 	}
-	p.prev = nil
-	p.next, h.ready = h.ready, p
+	p.next, p.prev = nil, nil
 }
 
 func (h *holds) run(ctx context.Context) {
@@ -254,7 +281,9 @@ func (h *holds) settle(p *hold, closing bool) {
 			return
 		}
 	}
-	h.count.Add(-1)
+	h.mu.Lock()
+	h.releaseLocked(p)
+	h.mu.Unlock()
 	if !gone {
 		p.parked.Answer(p.request)
 	}

@@ -10,14 +10,17 @@ import (
 
 // ParkPop lets a pop that found nothing wait for messages. Refusals are *Error.
 func (b *Broker) ParkPop(r *PopRequest, wait time.Duration, w pop.Waiter) error {
-	return b.parkPop(r.Group, r.Topic, r.QueueID, r.Order, wait, w)
+	line := pop.Line{Key: pop.Key{Topic: r.Topic, Group: r.Group, Queue: r.QueueID}, Order: r.Order}
+	return b.parkPop(line, r.ClientID, roomFor(len(r.Expression)), wait, w)
 }
 
-func (b *Broker) parkPop(group, topic string, queue int32, order bool, wait time.Duration, w pop.Waiter) error {
-	line := pop.Line{Key: pop.Key{Topic: topic, Group: group, Queue: queue}, Order: order}
-	err := b.popWaits.Load().Park(line, time.Now().Add(min(wait, maxSuspend)), w)
-	if errors.Is(err, pop.ErrFull) {
-		return refuse(KindPollingFull, "too many pops wait for %s already: %d of the queue, or %d in all; ask again later", topic, maxPopLine, b.cfg.MaxHolds)
+func (b *Broker) parkPop(line pop.Line, clientID string, room int, wait time.Duration, w pop.Waiter) error {
+	err := b.popWaits.Load().Park(line, time.Now().Add(min(wait, maxSuspend)), w, room)
+	switch {
+	case errors.Is(err, pop.ErrLineFull):
+		return refuse(KindPollingFull, "too many pops wait already: %d of the same queue of %s; ask again later", maxPopLine, line.Key.Topic)
+	case errors.Is(err, pop.ErrFull):
+		return b.tooMany(&b.refusedPops, KindPollingFull, "pops", clientID, line.Key.Topic)
 	}
 	return err
 }
@@ -40,9 +43,10 @@ func (b *Broker) HasPop(group, topic string, queue int32, order bool) (bool, err
 	return ready, nil
 }
 
-// ParkNotice lets a question whether there is something to pop wait until there is.
-func (b *Broker) ParkNotice(group, topic string, queue int32, order bool, wait time.Duration, w pop.Waiter) error {
-	return b.parkPop(group, topic, queue, order, wait, w)
+// ParkNotice lets a question of a client whether there is something to pop wait
+// until there is.
+func (b *Broker) ParkNotice(line pop.Line, clientID string, wait time.Duration, w pop.Waiter) error {
+	return b.parkPop(line, clientID, 1, wait, w)
 }
 
 // popReady tells whether a pop would find something now, and else when.

@@ -72,10 +72,19 @@ func (b *Broker) Pull(r *PullRequest, dst []byte, parked Parked) (PullResult, []
 	if err == nil {
 		b.pulls.note(b.now(), r, &res)
 	}
-	if err == nil && res.Status == PullNothing && parked != nil && r.MaySuspend && b.park(r, filter, parked) {
-		return PullResult{Status: PullParked}, dst, nil
+	if err != nil || res.Status != PullNothing || parked == nil || !r.MaySuspend {
+		return res, body, err
 	}
-	return res, body, err
+	switch err := b.park(r, filter, parked); err {
+	case nil:
+		return PullResult{Status: PullParked}, dst, nil
+	case errNoRoom:
+		// That there is nothing would make a client ask again at once; after this
+		// it waits a while.
+		return PullResult{}, dst, b.tooMany(&b.refusedHolds, KindBusy, "pulls", r.ClientID, r.Topic)
+	default:
+		return res, body, nil
+	}
 }
 
 // Repull reads for a pull that was parked: it counts no commit and does not
@@ -114,13 +123,13 @@ func (b *Broker) read(r *PullRequest, topic *Topic, filter Filter, dst []byte) (
 	return res, got.Body, nil
 }
 
-func (b *Broker) park(r *PullRequest, filter Filter, parked Parked) bool {
+func (b *Broker) park(r *PullRequest, filter Filter, parked Parked) error {
 	wait := r.Suspend
 	if !b.cfg.LongPolling.Load() {
 		wait = time.Duration(b.cfg.ShortPollingMs.Load()) * time.Millisecond
 	}
 	if wait <= 0 {
-		return false
+		return errNoWait
 	}
 	if wait > maxSuspend {
 		wait = maxSuspend
@@ -133,13 +142,13 @@ func (b *Broker) park(r *PullRequest, filter Filter, parked Parked) bool {
 	if filter.Record != nil {
 		p.screen = recordScreen{b}
 	}
-	if !b.holds.park(p) {
-		return false
+	if err := b.holds.park(p); err != nil {
+		return err
 	}
 	if b.store.QueueMax(r.Topic, r.QueueID) > r.Offset {
 		b.holds.nudge(p)
 	}
-	return true
+	return nil
 }
 
 // filterScan is how many messages one pull with a filter over properties looks

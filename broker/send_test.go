@@ -297,6 +297,7 @@ type parkedFunc func(*PullRequest)
 
 func (f parkedFunc) Answer(r *PullRequest) { f(r) }
 func (f parkedFunc) Gone() bool            { return false }
+func (f parkedFunc) Holder() *Holder       { return &Holder{} }
 
 func TestCleanUnusedTopics(t *testing.T) {
 	b := openBroker(t, t.TempDir(), nil)

@@ -9,10 +9,16 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/internal/heap"
+	"github.com/merlinmq/merlin/internal/share"
 )
 
-// ErrFull says that too many wait already.
-var ErrFull = errors.New("pop: too many requests wait for messages")
+// Why a request does not wait for messages.
+var (
+	// ErrFull: too many wait already, of its connection or in all.
+	ErrFull = errors.New("pop: too many requests wait for messages")
+	// ErrLineFull: too many wait already in the same line.
+	ErrLineFull = errors.New("pop: too many requests wait for the same messages")
+)
 
 // Waiter is a pop that found nothing, or a question whether there is
 // something. Its methods are called from the goroutine of the Waits and must
@@ -24,6 +30,8 @@ type Waiter interface {
 	TimeUp()
 	// Gone tells that nobody waits for the answer any more.
 	Gone() bool
+	// Holder returns what the connection has waiting, of which this is one.
+	Holder() *Holder
 }
 
 // Line is what waiters queue up for: each message wakes the first of a line.
@@ -34,7 +42,8 @@ type Line struct {
 
 // WaitOptions of NewWaits.
 type WaitOptions struct {
-	MaxLine, MaxAll int // waiters of one line, and in all
+	MaxLine int // waiters of one line
+	MaxAll  int // room in all, of which a connection gets its share
 	// Ready tells whether a waiter of the line would find something now, and
 	// else when, as far as is known.
 	Ready func(Line) (ready bool, at time.Time)
@@ -54,6 +63,8 @@ type Waits struct {
 	topics  map[string][]*line
 	alarms  heap.Heap[*alarm]
 	ready   []*line
+	room    share.Room
+	leaving []*Holder
 	closing bool
 }
 
@@ -67,15 +78,17 @@ type line struct {
 
 type waiter struct {
 	Waiter
-	line  *line
-	alarm alarm // when its time is up
+	line   *line
+	holder *Holder
+	room   int   // that it takes
+	alarm  alarm // when its time is up
 }
 
 // NewWaits starts the goroutine; Close ends it.
 func NewWaits(o WaitOptions) *Waits {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Waits{
-		o: o, wake: make(chan struct{}, 1), done: make(chan struct{}), stop: cancel, topics: map[string][]*line{},
+		o: o, room: share.Of(o.MaxAll), wake: make(chan struct{}, 1), done: make(chan struct{}), stop: cancel, topics: map[string][]*line{},
 		alarms: heap.New(func(a, b *alarm) bool { return a.at.Before(b.at) }, func(a *alarm, place int) { a.place = place }),
 	}
 	go w.run(ctx)
@@ -107,20 +120,20 @@ func (w *Waits) Close() {
 	<-w.done
 }
 
-// Park lets somebody wait until the deadline. ErrFull if there is no room, or
-// the Waits closes. What came since the waiter looked is not missed.
-func (w *Waits) Park(at Line, deadline time.Time, x Waiter) error {
+// Park lets somebody wait until the deadline, who takes so much room. ErrFull or
+// ErrLineFull if there is none, or the Waits closes. What came since the waiter
+// looked is not missed.
+func (w *Waits) Park(at Line, deadline time.Time, x Waiter, room int) error {
 	w.mu.Lock()
 	l := w.lineLocked(at)
-	if w.closing || int(w.count.Load()) >= w.o.MaxAll || len(l.waiters) >= w.o.MaxLine {
+	p := &waiter{Waiter: x, line: l, holder: x.Holder(), room: room, alarm: alarm{place: -1}}
+	if err := w.admitLocked(p); err != nil {
 		w.dropLineLocked(l)
 		w.mu.Unlock()
-		return ErrFull
+		return err
 	}
-	p := &waiter{Waiter: x, line: l, alarm: alarm{place: -1}}
 	p.alarm.waiter = p
 	l.waiters = append(l.waiters, p)
-	w.count.Add(1)
 	w.setLocked(&p.alarm, deadline)
 	w.mu.Unlock()
 	ready, again := w.o.Ready(at)
@@ -235,7 +248,6 @@ func (w *Waits) run(ctx context.Context) {
 	for {
 		late, ready, next := w.take(time.Now(), ctx.Err() != nil)
 		for _, p := range late {
-			w.count.Add(-1)
 			if !p.Gone() {
 				p.TimeUp()
 			}
@@ -263,6 +275,7 @@ func (w *Waits) run(ctx context.Context) {
 func (w *Waits) take(now time.Time, all bool) (late []*waiter, ready []*line, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.dropLeavingLocked()
 	for w.alarms.Len() > 0 && (all || !w.alarms.First().at.After(now)) {
 		a := w.alarms.Pop()
 		if a.line != nil {
@@ -271,6 +284,7 @@ func (w *Waits) take(now time.Time, all bool) (late []*waiter, ready []*line, ne
 		}
 		l := a.waiter.line
 		l.waiters = slices.DeleteFunc(l.waiters, func(o *waiter) bool { return o == a.waiter })
+		w.releaseLocked(a.waiter)
 		late = append(late, a.waiter)
 		w.dropLineLocked(l)
 	}
@@ -297,7 +311,7 @@ func (w *Waits) serve(l *line) {
 		// Nobody but this goroutine takes waiters out.
 		l.waiters = l.waiters[1:]
 		w.alarms.Remove(p.alarm.place)
-		w.count.Add(-1)
+		w.releaseLocked(p)
 	}
 	w.dropLineLocked(l)
 	waiting := len(l.waiters) > 0

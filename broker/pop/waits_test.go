@@ -27,10 +27,13 @@ type visitor struct {
 	said  chan string
 	began time.Time
 	after time.Duration
+	of    *Holder
 }
 
+func (v *visitor) Holder() *Holder { return v.of }
+
 func (s *shop) visitor() *visitor {
-	return &visitor{shop: s, said: make(chan string, 2), began: time.Now()}
+	return &visitor{shop: s, said: make(chan string, 2), began: time.Now(), of: &Holder{}}
 }
 
 func (v *visitor) Gone() bool { return v.gone }
@@ -84,14 +87,14 @@ func TestWaits(t *testing.T) {
 		all := Line{Key: Key{Topic: "t", Group: "g", Queue: -1}}
 		park := func(l Line, wait time.Duration) *visitor {
 			v := s.visitor()
-			if err := w.Park(l, time.Now().Add(wait), v); err != nil {
+			if err := w.Park(l, time.Now().Add(wait), v, 1); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
 			return v
 		}
 		a, b, c := park(all, time.Second), park(all, 5*time.Second), park(all, 5*time.Second)
-		if err := w.Park(all, time.Now().Add(time.Second), s.visitor()); !errors.Is(err, ErrFull) {
+		if err := w.Park(all, time.Now().Add(time.Second), s.visitor(), 1); !errors.Is(err, ErrLineFull) {
 			t.Errorf("a fourth in line: %v", err)
 		}
 		time.Sleep(time.Second)
@@ -131,7 +134,7 @@ func TestWaits(t *testing.T) {
 		if w.Len() != 0 || len(w.topics) != 0 || w.alarms.Len() != 0 {
 			t.Errorf("left: %d waiters, %d topics, %d alarms", w.Len(), len(w.topics), w.alarms.Len())
 		}
-		if err := w.Park(all, time.Now(), s.visitor()); !errors.Is(err, ErrFull) {
+		if err := w.Park(all, time.Now(), s.visitor(), 1); !errors.Is(err, ErrFull) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -144,18 +147,68 @@ func TestWaitsMissNothing(t *testing.T) {
 		w := NewWaits(WaitOptions{MaxLine: 3, MaxAll: 4, Ready: s.ready})
 		defer w.Close()
 		v := s.visitor()
-		if err := w.Park(Line{Key: testKey}, time.Now().Add(time.Hour), v); err != nil {
+		if err := w.Park(Line{Key: testKey}, time.Now().Add(time.Hour), v, 1); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		v.want(t, "what was there already", "got", 0)
 		s.from = time.Now().Add(time.Minute)
 		v = s.visitor()
-		if err := w.Park(Line{Key: testKey}, time.Now().Add(time.Hour), v); err != nil {
+		if err := w.Park(Line{Key: testKey}, time.Now().Add(time.Hour), v, 1); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		v.want(t, "what was to become visible", "got", time.Minute)
+	})
+}
+
+// One connection gets its share of the room, and takes nothing with it when it
+// leaves.
+func TestWaitsOfOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const room = 10_000
+		s := &shop{}
+		w := NewWaits(WaitOptions{MaxLine: 100, MaxAll: room, Ready: s.ready})
+		defer w.Close()
+		var greedy, other Holder
+		var all []*visitor
+		fill := func(h *Holder) (n int) {
+			for ; ; n++ {
+				v := s.visitor()
+				v.of = h
+				err := w.Park(Line{Key: Key{Topic: "t", Group: "g", Queue: int32(n % 150)}}, time.Now().Add(time.Hour), v, 1)
+				if errors.Is(err, ErrFull) {
+					return n
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if h == &greedy {
+					all = append(all, v)
+				}
+			}
+		}
+		a, b := fill(&greedy), fill(&other)
+		if a != room/5 || b != room*4/25 || w.Len() != a+b {
+			t.Errorf("they parked %d and %d, %d in all", a, b, w.Len())
+		}
+		w.Leave(&greedy)
+		synctest.Wait()
+		if w.Len() != b || w.room.Used() != b || len(greedy.waiters) != 0 || w.alarms.Len() != b {
+			t.Errorf("%d wait and take %d of the room, %d alarms are set; want %d", w.Len(), w.room.Used(), w.alarms.Len(), b)
+		}
+		if fill(&greedy) != 0 {
+			t.Error("one that left was parked")
+		}
+		s.goods = 1
+		w.Arrived("t", 0)
+		synctest.Wait()
+		if w.Len() != b-1 || s.goods != 0 {
+			t.Errorf("%d wait after a message, %d are left of it", w.Len(), s.goods)
+		}
+		for _, v := range all {
+			v.wantNothing(t, "one of the connection that left")
+		}
 	})
 }

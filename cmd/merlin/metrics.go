@@ -38,6 +38,7 @@ var (
 	descCheckpoint      = describe("merlin_checkpoint_behind_bytes", "Bytes that a restart after a crash reads again.")
 	descSkipped         = describe("merlin_unreadable_entries_total", "Queue entries that led to no record.")
 	descHolds           = describe("merlin_parked_pulls", "Pulls that wait for a message; bounded by 100000.")
+	descParkRefused     = describe("merlin_park_refused_total", "Requests that were refused because too many of their connection, or in all, waited for a message.", "kind")
 	descPullTracks      = describe("merlin_pull_tracks", "Queues of groups of which the last pulls are remembered; bounded.")
 	descPopWaits        = describe("merlin_parked_pops", "Pops and notifications that wait for a message; bounded by 100000.")
 	descPopInFlight     = describe("merlin_pop_in_flight", "Messages popped and not acknowledged; bounded by 1000000.")
@@ -172,6 +173,9 @@ func brokerMetrics(ch chan<- prometheus.Metric, b *broker.Broker) {
 	gauge(ch, descCheckpoint, float64(st.CheckpointBehind))
 	counter(ch, descSkipped, float64(st.Skipped))
 	gauge(ch, descHolds, float64(b.Holds()))
+	pulls, pops := b.Refused()
+	counter(ch, descParkRefused, float64(pulls), "pull")
+	counter(ch, descParkRefused, float64(pops), "pop")
 	gauge(ch, descPullTracks, float64(b.PullTracks()))
 	for group := range b.Clients().Conflicts() {
 		gauge(ch, descConflicts, 1, group)

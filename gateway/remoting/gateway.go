@@ -89,6 +89,7 @@ func (g *Gateway) Closed(c *remoting.Conn) {
 	if s, ok := c.State().(*session); ok {
 		s.closed.Store(true)
 		g.broker.ClientClosed(s)
+		g.broker.Leave(&s.holder)
 	}
 }
 

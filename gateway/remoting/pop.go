@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/broker/pop"
 	"github.com/merlinmq/merlin/remoting"
 )
 
@@ -149,6 +150,9 @@ type parkedPop struct {
 
 // Gone implements pop.Waiter.
 func (p *parkedPop) Gone() bool { return p.session.closed.Load() }
+
+// Holder implements pop.Waiter.
+func (p *parkedPop) Holder() *pop.Holder { return &p.session.holder.Pops }
 
 // Try implements pop.Waiter.
 func (p *parkedPop) Try() bool {

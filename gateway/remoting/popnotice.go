@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/merlinmq/merlin/broker"
+	"github.com/merlinmq/merlin/broker/pop"
 	"github.com/merlinmq/merlin/remoting"
 )
 
@@ -52,7 +53,8 @@ func (s *session) notification(r *remoting.Request) error {
 		return answerNotice(s.conn.Reply(r, remoting.RespSuccess), has, false)
 	}
 	n.ticket = r.Ticket()
-	err = s.broker.ParkNotice(n.group, n.topic, n.queue, n.order, wait, &n)
+	line := pop.Line{Key: pop.Key{Topic: n.topic, Group: n.group, Queue: n.queue}, Order: n.order}
+	err = s.broker.ParkNotice(line, s.conn.RemoteAddr().String(), wait, &n)
 	var refusal *broker.Error
 	if errors.As(err, &refusal) && refusal.Kind == broker.KindPollingFull {
 		return answerNotice(s.conn.Reply(r, remoting.RespSuccess).Remark(refusal.Text), false, true)
@@ -75,6 +77,9 @@ type parkedNotice struct {
 
 // Gone implements pop.Waiter.
 func (n *parkedNotice) Gone() bool { return n.session.closed.Load() }
+
+// Holder implements pop.Waiter.
+func (n *parkedNotice) Holder() *pop.Holder { return &n.session.holder.Pops }
 
 // Try implements pop.Waiter.
 func (n *parkedNotice) Try() bool {

@@ -16,6 +16,8 @@ import (
 //   - A pull that finds nothing, may wait and comes for the first time is
 //     parked; it is answered when a message that it matches arrives, or when its
 //     time is up.
+//   - Where too many wait already the answer is SYSTEM_BUSY, after which clients
+//     pause; see broker.Holder.
 //   - The commit that rides on a pull counts on its first arrival only.
 //   - Differences: a queue that the topic does not have is answered with
 //     INVALID_PARAMETER and the queues that it has.
@@ -139,6 +141,9 @@ type parkedPull struct {
 
 // Gone implements broker.Parked.
 func (p *parkedPull) Gone() bool { return p.session.closed.Load() }
+
+// Holder implements broker.Parked.
+func (p *parkedPull) Holder() *broker.Holder { return &p.session.holder }
 
 // Answer implements broker.Parked.
 func (p *parkedPull) Answer(r *broker.PullRequest) {

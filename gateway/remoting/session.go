@@ -29,6 +29,7 @@ type session struct {
 	request broker.SendRequest
 	scratch []byte
 	names   names
+	holder  broker.Holder
 	pulls   broker.PullRequest
 	spare   *parkedPull // for the next pull that may park
 	mixed   bool        // has asked for other things than plain sends; see flushAlone
