@@ -239,8 +239,16 @@ func (l *delayLog) Append(messages []message.Message) error {
 	if errors.Is(err, store.ErrTooLarge) {
 		err = fmt.Errorf("%w: %w", schedule.ErrIllegal, err)
 	}
-	return err
+	return spaceError(err)
 }
 
 // Sync implements schedule.Log.
-func (l *delayLog) Sync() error { return l.b.store.Sync() }
+func (l *delayLog) Sync() error { return spaceError(l.b.store.Sync()) }
+
+// spaceError gives the store's error of a full disk the word of schedule.
+func spaceError(err error) error {
+	if errors.Is(err, store.ErrNoSpace) && !errors.Is(err, store.ErrFailed) {
+		return fmt.Errorf("%w: %w", schedule.ErrNoSpace, err)
+	}
+	return err
+}

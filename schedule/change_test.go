@@ -145,6 +145,64 @@ func TestCarryForward(t *testing.T) {
 	})
 }
 
+// TestCarryForwardOnAFullDisk: nothing can be stored anew then, but the log may
+// go as far as nothing waits there.
+func TestCarryForwardOnAFullDisk(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.send("t", "plain")
+		below := w.log.tail()
+		w.send("t", "timed", message.PropTimerDelayMs, "600000")
+		w.send("t", "level", message.PropDelay, "18")
+		upto := w.log.tail()
+		after(time.Second)
+		noError(t, "Settle", w.s.Settle())
+		w.log.setFail(fmt.Errorf("%w: test", ErrNoSpace))
+		noError(t, "CarryForward to where nothing waits", w.s.CarryForward(below))
+		if err := w.s.CarryForward(upto); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("CarryForward: %v", err)
+		}
+		w.log.setFail(nil)
+		noError(t, "CarryForward with room", w.s.CarryForward(upto))
+		w.log.dropBefore(upto)
+		after(3 * time.Hour)
+		w.want("plain timed level")
+	})
+}
+
+// TestCarryForwardKeepsWhatCannotBeDelivered: a message that is taken for
+// delivery is passed over; when the delivery fails it waits again.
+func TestCarryForwardKeepsWhatCannotBeDelivered(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.send("t", "due", message.PropTimerDelayMs, "1000")
+		upto := w.log.tail()
+		noError(t, "Settle", w.s.Settle())
+		reached, goOn := make(chan struct{}), make(chan struct{})
+		w.log.mu.Lock()
+		w.log.block = func() error {
+			close(reached)
+			<-goOn
+			return fmt.Errorf("%w: test", ErrNoSpace)
+		}
+		w.log.mu.Unlock()
+		<-reached // it is due, and under way
+		syncs := 0
+		w.log.mu.Lock()
+		w.log.onSync = func() {
+			if syncs++; syncs == 2 { // everything was gone through once
+				close(goOn)
+			}
+		}
+		w.log.mu.Unlock()
+		noError(t, "CarryForward", w.s.CarryForward(upto))
+		w.log.dropBefore(upto)
+		after(time.Minute)
+		w.want("due")
+		w.warnMu.Lock()
+		w.warns = slices.DeleteFunc(w.warns, func(warn string) bool { return strings.Contains(warn, "it is tried again") })
+		w.warnMu.Unlock()
+	})
+}
+
 func TestApachesMarksAndRolls(t *testing.T) {
 	bubble(t, func(w *world) {
 		due := w.now().Add(90 * time.Second).UnixMilli()

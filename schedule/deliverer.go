@@ -201,7 +201,9 @@ func (d *delivery) giveBack(i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n := len(d.items) - 1; n >= i; n-- {
-		switch item := &d.items[n]; {
+		item := &d.items[n]
+		s.gaveBack = s.gaveBack || item.key.pos < s.carrying
+		switch {
 		case item.level != nil:
 			item.level.taken--
 		case item.schedule != nil:

@@ -22,10 +22,11 @@ type Log interface {
 	// first, at most 64.
 	Find(topic, key string) ([]message.View, error)
 	// Append stores all messages with one write, or none. The messages may be
-	// changed afterwards.
+	// changed afterwards. ErrNoSpace while the disk is full.
 	Append(messages []message.Message) error
 	// Sync returns when everything appended before is durable and visible in
-	// the queues.
+	// the queues. ErrNoSpace: it is durable, but the disk has no room for the
+	// queues.
 	Sync() error
 }
 
@@ -39,6 +40,8 @@ type Entry struct {
 var (
 	// ErrGone is wrapped when there is no record where one is looked for.
 	ErrGone = errors.New("no such record")
+	// ErrNoSpace is wrapped when the disk has no room; there may be some later.
+	ErrNoSpace = errors.New("no room on the disk")
 	// ErrIllegal is wrapped when a message can never be stored as it is.
 	ErrIllegal = errors.New("the message cannot be stored")
 )

@@ -37,6 +37,8 @@ type memLog struct {
 	synced    int
 	lastTime  int64
 	fail      error
+	block     func() error // decides the next append
+	onSync    func()       // called by each Sync
 	appends   int
 	delivered []message.View // records of topics that are not the schedule's own, in order
 }
@@ -104,6 +106,14 @@ func (l *memLog) Append(messages []message.Message) error {
 // append stores messages; a delay in ms makes the entry's code.
 func (l *memLog) append(messages []message.Message, delays []int64) error {
 	l.mu.Lock()
+	if block := l.block; block != nil {
+		l.block = nil
+		l.mu.Unlock()
+		if err := block(); err != nil {
+			return err
+		}
+		l.mu.Lock()
+	}
 	if l.fail != nil {
 		defer l.mu.Unlock()
 		return l.fail
@@ -145,11 +155,20 @@ func (l *memLog) append(messages []message.Message, delays []int64) error {
 func (l *memLog) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.onSync != nil {
+		l.onSync()
+	}
 	if l.fail != nil {
 		return l.fail
 	}
 	l.synced = len(l.records)
 	return nil
+}
+
+func (l *memLog) setFail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail = err
 }
 
 func (l *memLog) tail() message.Position {

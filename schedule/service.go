@@ -85,11 +85,13 @@ type Service struct {
 	// deliverMu is held by the deliverer for the length of a batch.
 	deliverMu sync.Mutex
 
-	mu        sync.Mutex                 // guards what follows, and the levels' progress
-	due       dueRows                    // all rows below loaded that are not away
-	loaded    rowKey                     // rows below are in memory
-	caughtUp  bool                       // everything from before the start is indexed
-	rowFault  bool                       // the last try to read or write rows failed
+	mu        sync.Mutex       // guards what follows, and the levels' progress
+	due       dueRows          // all rows below loaded that are not away
+	loaded    rowKey           // rows below are in memory
+	caughtUp  bool             // everything from before the start is indexed
+	rowFault  bool             // the last try to read or write rows failed
+	carrying  message.Position // what is given back below is noted in gaveBack
+	gaveBack  bool
 	away      map[rowKey]struct{}        // taken for delivery; their rows are still there
 	awayBy    map[string]int64           // of them delivered, by topic
 	delivered []deliveredRow             // to be saved

@@ -190,20 +190,24 @@ const keptKeys = 16 * dispatchChunk
 // waitForSpace refuses appends for a moment while the disk has no room for the
 // views. It returns an error when the store closes meanwhile: the next start
 // dispatches again.
-func (s *Store) waitForSpace(cause error) error {
+func (s *Store) waitForSpace(cause error) (err error) {
+	s.stalled = fmt.Errorf("%w: %w", ErrNoSpace, cause)
+	s.pending.hold(s.stalled)
+	// Who waits may be the one that would make room.
+	s.moved.Broadcast()
 	s.dispatchMu.Unlock()
-	defer s.dispatchMu.Lock()
-	s.pending.hold(fmt.Errorf("%w: %w", ErrNoSpace, cause))
 	select {
 	case <-s.closing:
-		return fmt.Errorf("store: closed before the disk had room for the queues again: %w", cause)
+		err = fmt.Errorf("store: closed before the disk had room for the queues again: %w", cause)
 	case <-time.After(spaceRetry):
+		err = s.Failed()
 	}
-	if err := s.Failed(); err != nil {
-		return err
+	s.dispatchMu.Lock()
+	s.stalled = nil
+	if err == nil {
+		s.pending.hold(nil)
 	}
-	s.pending.hold(nil)
-	return nil
+	return err
 }
 
 const spaceRetry = 200 * time.Millisecond
@@ -230,8 +234,9 @@ func (s *Store) runCheckpointer() {
 }
 
 // WaitVisible returns when everything that was appended before the call can be
-// read, or with the reason why that will not be. It is for deletes, shutdowns
-// and tests, not for the way of a message.
+// read, or with the reason why that will not be, or not soon: ErrNoSpace while
+// the disk has no room for queues or index. It is for deletes, shutdowns and
+// tests, not for the way of a message.
 func (s *Store) WaitVisible() error {
 	end := s.log.Max()
 	s.dispatchMu.Lock()
@@ -242,6 +247,9 @@ func (s *Store) WaitVisible() error {
 		}
 		if s.ended {
 			return ErrClosed
+		}
+		if s.stalled != nil {
+			return s.stalled
 		}
 		s.moved.Wait()
 	}

@@ -56,7 +56,8 @@ type Options struct {
 	// slice is reused after it returns. Not called during recovery.
 	OnArrive func(arrivals []Arrival)
 	// BeforeDrop is called before records below a position are dropped by
-	// retention. An error keeps them.
+	// retention; all of them can be read. An error keeps them. After one that
+	// wraps ErrNoSpace it is asked for lower positions.
 	BeforeDrop func(upto message.Position) error
 	// Progress is called while Open reads the log, with bytes.
 	Progress func(done, total int64)

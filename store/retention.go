@@ -65,21 +65,47 @@ func (s *Store) DeleteTopic(topic string) error {
 }
 
 // DropBefore removes the segments of the log that end at or before a position,
-// never the last one, and then what queues and index have of them. It returns
-// how many segments went. Options.BeforeDrop is asked first.
+// never the last one nor one that is not dispatched, and then what queues and
+// index have of them. It returns how many segments went. Options.BeforeDrop is
+// asked first. When the disk is too full to keep what still waits in them, the
+// oldest go as far as nothing waits there, and the error is ErrNoSpace.
 func (s *Store) DropBefore(pos message.Position) (segments int, err error) {
 	if err := s.Failed(); err != nil {
 		return 0, err
 	}
-	upto := s.log.Min()
-	segs := s.log.Segments()
-	for i := 1; i < len(segs) && segs[i].Base <= pos; i++ {
-		upto = segs[i].Base
-		segments++
+	var bounds []message.Position // ends of the segments that may go
+	for i, seg := range s.log.Segments() {
+		if i > 0 && seg.Base <= pos {
+			bounds = append(bounds, seg.Base)
+		}
 	}
-	if segments == 0 {
+	if n := len(bounds); n > 0 && s.Visible() < bounds[n-1] {
+		if err := s.WaitVisible(); err != nil && !errors.Is(err, ErrNoSpace) {
+			return 0, err
+		}
+	}
+	for len(bounds) > 0 && bounds[len(bounds)-1] > s.Visible() {
+		bounds = bounds[:len(bounds)-1]
+	}
+	if len(bounds) == 0 {
 		return 0, nil
 	}
+	segments, err = s.dropTo(bounds[len(bounds)-1])
+	if segments > 0 || !isNoSpace(err) || s.Failed() != nil {
+		return segments, err
+	}
+	// Keeping what waits in them needs room, which the first to go may give.
+	for _, upto := range bounds {
+		n, err := s.dropTo(upto)
+		if segments += n; err != nil {
+			return segments, err
+		}
+	}
+	return segments, nil
+}
+
+// dropTo removes the segments below upto, where one begins.
+func (s *Store) dropTo(upto message.Position) (segments int, err error) {
 	if s.o.BeforeDrop != nil {
 		if err := s.o.BeforeDrop(upto); err != nil {
 			return 0, fmt.Errorf("store: keep the log below %d: %w", upto, err)

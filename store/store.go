@@ -36,10 +36,11 @@ type Store struct {
 	markedEnd atomic.Int64 // marked.upto, likewise
 	failure   atomic.Pointer[error]
 
-	dispatchMu sync.Mutex // guards done and ended, and that queues are deleted between puts
+	dispatchMu sync.Mutex // guards done, stalled and ended, and that queues are deleted between puts
 	moved      sync.Cond  // done moved, or the store failed or ended
 	done       progress
-	ended      bool // the dispatcher is gone
+	stalled    error // why the dispatcher waits for room on the disk, nil if it does not
+	ended      bool  // the dispatcher is gone
 
 	checkpointMu sync.Mutex // guards marked, and the two checkpoint files; taken before dispatchMu
 	marked       mark
@@ -212,7 +213,8 @@ func (s *Store) failLocked(err error) error {
 func (s *Store) Flushed() message.Position { return s.log.Flushed() }
 
 // Sync returns when everything that was appended before the call is fsynced and
-// can be read, or with the reason why that will not be.
+// can be read, or with the reason why that will not be. ErrNoSpace: it is
+// fsynced, but the disk has no room for queues or index; it can be read later.
 func (s *Store) Sync() error {
 	if err := s.log.Flush(); err != nil {
 		return s.appendError(err)

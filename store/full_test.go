@@ -1,0 +1,114 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/merlinmq/merlin/internal/vfs"
+	"github.com/merlinmq/merlin/message"
+)
+
+// stall sends, then fills the disk for the index and sends until the store
+// refuses. It returns the bodies of what was taken.
+func stall(t *testing.T, faulty *vfs.Faulty, s *Store) (taken []string) {
+	t.Helper()
+	for i := range 200 {
+		taken = append(taken, fmt.Sprintf("first %0300d", i))
+		mustPut(t, s, text("t", 0, taken[i], "KEYS", "first"))
+	}
+	mustSee(t, s)
+	faulty.Inject(vfs.Rule{Kind: vfs.KindAllocate, Match: func(op vfs.Op) bool { return strings.Contains(op.Name, indexFolder) }, Err: syscall.ENOSPC})
+	for i := range 100_000 {
+		body := fmt.Sprintf("%0300d", i)
+		_, err := s.Put(text("t", 0, body, "KEYS", fmt.Sprint("k", i)))
+		if errors.Is(err, ErrNoSpace) {
+			return taken
+		}
+		check(t, err)
+		taken = append(taken, body)
+	}
+	t.Fatal("the disk was never full")
+	return nil
+}
+
+// within fails the test when fn does not return.
+func within(t *testing.T, what string, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); fn() }()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("%s does not return", what)
+	}
+}
+
+// TestRetentionOnAFullDisk: what drops segments asks the store for what waits
+// in them, while the dispatcher waits for the room that it would make.
+func TestRetentionOnAFullDisk(t *testing.T) {
+	inner := vfs.NewMem()
+	faulty := vfs.NewFaulty(inner)
+	o := small(faulty)
+	const waits = message.Position(40_000) // something must be kept from here on
+	var s *Store
+	o.BeforeDrop = func(upto message.Position) error {
+		if err := s.Sync(); err != nil && upto > waits {
+			return err
+		}
+		return nil
+	}
+	s = mustOpen(t, o)
+	taken := stall(t, faulty, s)
+	within(t, "DropBefore", func() {
+		n, err := s.DropBefore(1 << 40)
+		if n != 2 || !errors.Is(err, ErrNoSpace) || s.Min() != 32<<10 {
+			t.Errorf("DropBefore: %d segments, the log begins at %d: %v", n, s.Min(), err)
+		}
+	})
+	equal(t, "failed", s.Failed(), nil)
+	faulty.Clear()
+	for {
+		_, err := s.Put(text("t", 0, "after"))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNoSpace) {
+			t.Fatal(err)
+		}
+	}
+	mustSee(t, s)
+	got := readAll(t, s, "t", 0)
+	if n := len(got); n == 0 || got[n-1] != "after" || got[n-2] != taken[len(taken)-1] {
+		t.Errorf("%d messages can be read of %d", n, len(taken))
+	}
+	if n, err := s.DropBefore(1 << 40); n == 0 || err != nil {
+		t.Errorf("DropBefore with room: %d segments, %v", n, err)
+	}
+	mustClose(t, s)
+}
+
+// TestCloseOnAFullDisk: Close does not wait for room, nor does who waits for
+// the store; the next start has everything.
+func TestCloseOnAFullDisk(t *testing.T) {
+	inner := vfs.NewMem()
+	faulty := vfs.NewFaulty(inner)
+	s := mustOpen(t, small(faulty))
+	taken := stall(t, faulty, s)
+	within(t, "WaitVisible", func() {
+		if err := s.WaitVisible(); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("WaitVisible: %v", err)
+		}
+	})
+	within(t, "Close", func() {
+		if err := s.Close(); err == nil {
+			t.Error("Close has dispatched everything on a full disk")
+		}
+	})
+	s = mustOpen(t, small(inner))
+	equal(t, "after a restart", fmt.Sprint(readAll(t, s, "t", 0)), fmt.Sprint(taken))
+	mustClose(t, s)
+}
