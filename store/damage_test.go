@@ -17,7 +17,7 @@ import (
 
 // filled returns a folder with 400 messages in 4 queues, as a killed process
 // leaves it, or as Close does.
-func filled(t *testing.T, clean bool) (*vfs.Mem, *model) {
+func filled(t tester, clean bool) (*vfs.Mem, *model) {
 	t.Helper()
 	fsys := vfs.NewMem()
 	s := mustOpen(t, small(fsys))
@@ -49,7 +49,7 @@ func filled(t *testing.T, clean bool) (*vfs.Mem, *model) {
 	return left, m
 }
 
-func overwrite(t *testing.T, fsys vfs.FS, name string, at int64, data []byte) {
+func overwrite(t tester, fsys vfs.FS, name string, at int64, data []byte) {
 	t.Helper()
 	f, err := fsys.Open(name, true)
 	if err == nil {
@@ -68,7 +68,7 @@ func overwrite(t *testing.T, fsys vfs.FS, name string, at int64, data []byte) {
 	}
 }
 
-func files(t *testing.T, fsys vfs.FS, dir string) (names []string) {
+func files(t tester, fsys vfs.FS, dir string) (names []string) {
 	t.Helper()
 	list, err := fsys.ReadDir(dir)
 	if err != nil {

@@ -83,6 +83,9 @@ func segments(fsys vfs.FS, dir string) ([]Segment, error) {
 	return segs, nil
 }
 
+// maxInspected bounds what a damaged size field can ask for.
+const maxInspected = 64 << 20
+
 // readRecord reads the record at a place of a segment's file. size is 0 if the
 // record is to tell.
 func readRecord(fsys vfs.FS, file string, at int64, size int32) (v message.View, err error) {
@@ -100,10 +103,14 @@ func readRecord(fsys vfs.FS, file string, at int64, size int32) (v message.View,
 		if err != nil {
 			return nil, err
 		}
-		if n > 64<<20 {
-			return nil, fmt.Errorf("a record of %d bytes", n)
-		}
 		size = int32(n)
+	}
+	length, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size < message.BlankSize || size > maxInspected || int64(size) > length-at {
+		return nil, fmt.Errorf("%w: a record of %d bytes where the file has %d left", message.ErrLayout, size, length-at)
 	}
 	b := make([]byte, size)
 	if _, err := f.ReadAt(b, at); err != nil {
