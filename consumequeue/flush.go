@@ -221,6 +221,9 @@ func (q *Queue) writeOutLocked() error {
 		return nil
 	}
 	if restart {
+		if err := q.makeDirLocked(); err != nil {
+			return q.writeFailed(err)
+		}
 		if err := q.removeFilesLocked(q.first, q.end); err != nil {
 			return err
 		}
@@ -294,6 +297,12 @@ func (q *Queue) fileForWriteLocked(n, in int64) (*openFile, error) {
 	}
 	name := q.fileName(n)
 	file, err := q.t.o.FS.Create(name)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed the folder
+		q.dirMade = false
+		if err = q.makeDirLocked(); err == nil {
+			file, err = q.t.o.FS.Create(name)
+		}
+	}
 	if errors.Is(err, fs.ErrExist) {
 		// A file that a crash left behind an end.
 		if file, err = q.t.o.FS.Open(name, true); err == nil {

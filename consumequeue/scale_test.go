@@ -75,6 +75,12 @@ func TestManyQueues(t *testing.T) {
 		if tab.FromSnapshot() != warm {
 			t.Fatal("snapshot:", tab.FromSnapshot())
 		}
+		start = time.Now()
+		lack, err := tab.Incomplete()
+		if len(lack) != 0 || err != nil {
+			t.Fatal("incomplete:", lack, err)
+		}
+		t.Logf("looked for missing files: %v", time.Since(start))
 		n := int64(0)
 		for q := range tab.All() {
 			if q.Min() != 0 || q.Max() != 1 {

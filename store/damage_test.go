@@ -97,6 +97,26 @@ func TestDamage(t *testing.T) {
 		{name: "no queues", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/consumequeue")) }, told: "consumequeue"},
 		{name: "one queue missing", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/consumequeue/t1/0")) }, told: "consumequeue"},
 		{name: "one topic missing", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/consumequeue/t0")) }, told: "consumequeue"},
+		{name: "the only file of a queue missing", do: func(t *testing.T, fs *vfs.Mem) {
+			for _, name := range files(t, fs, "/data/consumequeue/t1/0") {
+				check(t, fs.Remove(name))
+			}
+		}, told: "consumequeue"},
+		{name: "the first file of a queue missing", clean: true, do: func(t *testing.T, fs *vfs.Mem) {
+			check(t, fs.Remove(files(t, fs, "/data/consumequeue/t1/0")[0]))
+		}, told: "/data/consumequeue/t1/0/00000000000000000000: the file is not there"},
+		{name: "a middle file of a queue missing", clean: true, do: func(t *testing.T, fs *vfs.Mem) {
+			check(t, fs.Remove(files(t, fs, "/data/consumequeue/t0/1")[1]))
+		}, told: "the file is not there"},
+		{name: "the last file of a queue missing", clean: true, do: func(t *testing.T, fs *vfs.Mem) {
+			names := files(t, fs, "/data/consumequeue/t0/1")
+			check(t, fs.Remove(names[len(names)-1]))
+		}, told: "the file is not there"},
+		{name: "a queue file cut short", clean: true, do: func(t *testing.T, fs *vfs.Mem) {
+			f, err := fs.Open(files(t, fs, "/data/consumequeue/t0/1")[0], true)
+			check(t, err)
+			check(t, errors.Join(f.Truncate(500), f.Close()))
+		}, told: "the file has 500 bytes and not 1280"},
 		{name: "no index", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/index")) }, told: "index"},
 		{name: "index cut short", do: func(t *testing.T, fs *vfs.Mem) {
 			f, err := fs.Open(files(t, fs, "/data/index")[0], true)

@@ -6,9 +6,6 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"math"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/merlinmq/merlin/commitlog"
@@ -36,12 +33,14 @@ type recovery struct {
 	queueFrom message.Position // queues hold every record before
 	indexFrom message.Position // the index too
 	broken    []string         // index files that cannot be used
-	logDamage int              // damaged ranges that were met
-	registry  *registry
-	last      message.Position
-	lastTime  int64
-	first     message.Position // where the log is read from, for Progress
-	putter    *recoveryPutter  // of the run under way
+	// incomplete are the queues that lack what the table's snapshot tells of.
+	incomplete []consumequeue.Incomplete
+	logDamage  int // damaged ranges that were met
+	registry   *registry
+	last       message.Position
+	lastTime   int64
+	first      message.Position // where the log is read from, for Progress
+	putter     *recoveryPutter  // of the run under way
 }
 
 // errGap says that a queue lacks what it must have.
@@ -159,15 +158,8 @@ func (r *recovery) openViews() (err error) {
 	if s.table, err = consumequeue.Open(s.path(queueFolder), o); err != nil {
 		return err
 	}
-	if missing := r.missingQueue(); missing != "" {
-		s.damaged(missing, errors.New("the folder of the queue is not there; it is put together again from the log"))
-		if err = s.table.Close(); err == nil {
-			o.Stamp = ""
-			s.table, err = consumequeue.Open(s.path(queueFolder), o)
-		}
-		if err != nil {
-			return err
-		}
+	if r.incomplete, err = s.table.Incomplete(); err != nil {
+		return err
 	}
 	s.index, err = index.Open(s.path(indexFolder), index.Options{
 		FS: s.o.FS, Slots: s.o.IndexSlots, Items: s.o.IndexItems, Now: s.o.Now,
@@ -179,27 +171,22 @@ func (r *recovery) openViews() (err error) {
 	return err
 }
 
-// missingQueue returns the folder of a queue that the snapshot knows and the
-// disk has not, or "". Without a snapshot the sum of the ends tells.
-func (r *recovery) missingQueue() string {
+// mend makes queues that lack a file be put together again from the log. One
+// whose records have all left the log would get nothing back by that, and goes
+// on at its end.
+func (r *recovery) mend() error {
 	s := r.s
-	if !s.table.FromSnapshot() {
-		return ""
-	}
-	for _, topic := range s.Topics() {
-		dir := filepath.Join(s.path(queueFolder), topic)
-		list, err := s.o.FS.ReadDir(dir)
-		if err != nil {
-			return dir
+	for _, q := range r.incomplete {
+		if q.Queue.Tail().Position < s.log.Min() {
+			continue
 		}
-		for _, q := range s.table.Topic(topic) {
-			id := strconv.Itoa(int(q.ID()))
-			if q.Max() > 0 && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == id }) {
-				return filepath.Join(dir, id)
-			}
+		s.damaged(q.File, fmt.Errorf("%w; %s queue %d is put together again from the log", q.Err, q.Queue.Topic(), q.Queue.ID()))
+		if err := q.Queue.Clear(); err != nil {
+			return fmt.Errorf("store: empty %s queue %d: %w", q.Queue.Topic(), q.Queue.ID(), err)
 		}
+		r.rebuild()
 	}
-	return ""
+	return nil
 }
 
 // check refuses a folder in which files of the log are missing. Nothing has
@@ -264,10 +251,14 @@ func (r *recovery) choose() error {
 		r.queueFrom = min(r.apacheStart(), r.tail())
 	}
 	r.queueFrom = max(r.queueFrom, logMin)
+	r.indexFrom = r.queueFrom
+	if err := r.mend(); err != nil {
+		return err
+	}
 	if s.o.Rebuild {
 		r.rebuild()
+		r.indexFrom = r.queueFrom
 	}
-	r.indexFrom = r.queueFrom
 	if r.abort || s.o.Rebuild {
 		if err := s.table.TruncateFrom(r.queueFrom); err != nil {
 			return fmt.Errorf("store: cut the queues at %d: %w", r.queueFrom, err)
