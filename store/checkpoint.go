@@ -60,11 +60,11 @@ func decodeCheckpoint(data []byte) checkpoint {
 //	place  size  field, big-endian
 //	    0     8  magic "MRLNMARK"
 //	    8     4  version of the format, 1
-//	   12     4  1 if the store was closed in order
+//	   12     4  1 if the store was closed in order, else 2; 0 in old ones
 //	   16     8  number of the mark
 //	   24     8  position up to which queues and index are durable
 //	   32     8  position up to which the log is durable
-//	   40     8  position where the log begins
+//	   40     8  position where the log begins, or is to begin; 0 at place 12: began
 //	   48     8  sum of the ends of all queues
 //	   56     8  position of the last record in the index, -1 for none
 //	   64     8  position of the last message before place 24, -1 for none
@@ -74,6 +74,7 @@ func decodeCheckpoint(data []byte) checkpoint {
 //	   92     4  CRC-32C of the 92 bytes before
 type mark struct {
 	clean      bool
+	begins     bool // the log begins at logMin, or before
 	number     uint64
 	upto       message.Position
 	flushed    message.Position
@@ -100,8 +101,11 @@ func (m *mark) encode() []byte {
 	be := binary.BigEndian
 	copy(b, markMagic)
 	be.PutUint32(b[8:], markVersion)
-	if m.clean {
+	switch {
+	case m.clean:
 		be.PutUint32(b[12:], 1)
+	case m.begins:
+		be.PutUint32(b[12:], 2)
 	}
 	for i, v := range []int64{int64(m.number), int64(m.upto), int64(m.flushed), int64(m.logMin), m.entries,
 		int64(m.indexLast), int64(m.last), m.lastTime, m.lockTime} {
@@ -124,7 +128,7 @@ func decodeMark(b []byte) (m mark, ok bool, err error) {
 	}
 	at := func(i int) int64 { return int64(be.Uint64(b[16+8*i:])) }
 	m = mark{
-		clean: be.Uint32(b[12:]) == 1, number: uint64(at(0)), upto: message.Position(at(1)), flushed: message.Position(at(2)),
+		clean: be.Uint32(b[12:]) == 1, begins: be.Uint32(b[12:]) != 0, number: uint64(at(0)), upto: message.Position(at(1)), flushed: message.Position(at(2)),
 		logMin: message.Position(at(3)), entries: at(4), indexLast: message.Position(at(5)), last: message.Position(at(6)),
 		lastTime: at(7), lockTime: at(8), checkpoint: be.Uint32(b[88:]),
 	}
@@ -215,16 +219,34 @@ func (s *Store) writeMark(p progress, clean bool) error {
 		return err
 	}
 	m := mark{
-		clean: clean, number: s.marked.number + 1, upto: p.end, flushed: max(s.log.Flushed(), p.end), logMin: s.log.Min(),
+		clean: clean, begins: true, number: s.marked.number + 1, upto: p.end, flushed: max(s.log.Flushed(), p.end), logMin: max(s.log.Min(), s.dropping),
 		entries: p.entries, indexLast: p.index, last: p.last, lastTime: p.lastTime,
 		lockTime: s.lockTime(), checkpoint: crc32.Checksum(data[:48], castagnoli),
 	}
-	if err := s.writeSmall(markFile, int64(m.number%2)*markPage, m.encode(), false); err != nil {
+	return s.putMark(m)
+}
+
+// putMark makes a mark the newest. checkpointMu is held.
+func (s *Store) putMark(m mark) error {
+	at := int64(m.number%2) * markPage
+	// Whole pages: once there, marks need no more room on a full disk.
+	if err := s.writeSmall(markFile, at, append(m.encode(), make([]byte, markPage-markSize)...), false); err != nil {
 		return err
 	}
 	s.marked = m
 	s.markedEnd.Store(int64(m.upto))
 	return nil
+}
+
+// markDrop notes durably that the log is to begin at a position: from then on
+// segments before it may be missing. There is a mark already.
+func (s *Store) markDrop(upto message.Position) error {
+	s.checkpointMu.Lock()
+	defer s.checkpointMu.Unlock()
+	s.dropping = max(s.dropping, upto)
+	m := s.marked
+	m.clean, m.begins, m.number, m.logMin = false, true, m.number+1, max(m.logMin, s.dropping)
+	return s.putMark(m)
 }
 
 // stamp names the state of the log for the queues' snapshot.

@@ -167,6 +167,7 @@ func TestDamage(t *testing.T) {
 			}
 		}, err: ErrMissing, told: "00000000000000049152"},
 		{name: "a segment missing", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.Remove(files(t, fs, "/data/commitlog")[1])) }, err: ErrMissing, told: "00000000000000016384"},
+		{name: "the first segment missing", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.Remove(files(t, fs, "/data/commitlog")[0])) }, err: ErrMissing, told: "00000000000000000000"},
 		{name: "no log", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/commitlog")) }, err: ErrMissing, told: "commitlog"},
 		{name: "a newer format", do: func(t *testing.T, fs *vfs.Mem) { newerMark(t, fs) }, err: ErrFormat, told: "newer Merlin"},
 	}

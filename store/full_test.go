@@ -112,3 +112,48 @@ func TestCloseOnAFullDisk(t *testing.T) {
 	equal(t, "after a restart", fmt.Sprint(readAll(t, s, "t", 0)), fmt.Sprint(taken))
 	mustClose(t, s)
 }
+
+// TestMissingFirstSegmentAfterRetention: what retention has dropped is not
+// missed after a kill, before the next checkpoint; what somebody else removed
+// is.
+func TestMissingFirstSegmentAfterRetention(t *testing.T) {
+	fsys := vfs.NewMem()
+	faulty := vfs.NewFaulty(fsys)
+	s := mustOpen(t, small(faulty))
+	for i := range 400 {
+		mustPut(t, s, text("t", 0, fmt.Sprintf("%0300d", i)))
+	}
+	mustSee(t, s)
+	check(t, s.checkpoint(true, false))
+	var between *vfs.Mem // the first segment is gone, the second is not yet
+	faulty.Hook(func(op vfs.Op) {
+		if op.Kind == vfs.KindRemove && strings.HasSuffix(op.Name, "16384") {
+			between = killed(fsys)
+		}
+	})
+	n, err := s.DropBefore(50_000)
+	if n != 3 || err != nil {
+		t.Fatalf("DropBefore: %d %v", n, err)
+	}
+	faulty.Hook(nil)
+	after := killed(fsys)
+	mustClose(t, s)
+	for _, left := range []*vfs.Mem{between, after, fsys} {
+		again := killed(left)
+		s = mustOpen(t, small(left))
+		if got := readAll(t, s, "t", 0); len(got) < 200 {
+			t.Errorf("%d messages can be read", len(got))
+		}
+		mustClose(t, s)
+		check(t, again.Remove(files(t, again, "/data/commitlog")[0]))
+		if left == between { // of which the last two that retention wanted are left
+			check(t, again.Remove(files(t, again, "/data/commitlog")[0]))
+			check(t, again.Remove(files(t, again, "/data/commitlog")[0]))
+		}
+		before := fmt.Sprint(files(t, again, "/data/commitlog"), files(t, again, "/data/consumequeue/t/0"))
+		if _, err := Open("/data", small(again)); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "00000000000000049152") {
+			t.Errorf("Open: %v", err)
+		}
+		equal(t, "what a refused start leaves", fmt.Sprint(files(t, again, "/data/commitlog"), files(t, again, "/data/consumequeue/t/0")), before)
+	}
+}

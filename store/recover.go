@@ -214,6 +214,10 @@ func (r *recovery) check() error {
 			}
 		}
 	}
+	if r.found.Exact && r.mark.begins && len(segs) > 0 && segs[0].Base > r.mark.logMin {
+		return fmt.Errorf("%w: the log begins at position %d, but the file %s/%020d is not there; %s",
+			ErrMissing, r.mark.logMin, s.path(logFolder), int64(r.mark.logMin), advice)
+	}
 	for i := 1; i < len(segs); i++ {
 		prev := segs[i-1].Base + message.Position(segs[i-1].Size)
 		// A power cut can take a file that nothing durable was in.

@@ -117,6 +117,9 @@ func (s *Store) dropTo(upto message.Position) (segments int, err error) {
 			return 0, err
 		}
 	}
+	if err := s.markDrop(upto); err != nil {
+		return 0, err
+	}
 	if segments, err = s.log.DropBefore(upto); err != nil {
 		return segments, err
 	}

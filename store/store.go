@@ -42,8 +42,9 @@ type Store struct {
 	stalled    error // why the dispatcher waits for room on the disk, nil if it does not
 	ended      bool  // the dispatcher is gone
 
-	checkpointMu sync.Mutex // guards marked, and the two checkpoint files; taken before dispatchMu
+	checkpointMu sync.Mutex // guards marked, dropping and the two checkpoint files; taken before dispatchMu
 	marked       mark
+	dropping     message.Position // the log may begin there
 
 	damagedMu sync.Mutex // held while Events.Damaged is told
 
