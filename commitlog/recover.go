@@ -24,6 +24,10 @@ type Start struct {
 	// it, in ms.
 	Exact    bool
 	LastTime int64
+	// Rewrite says that what lies behind Flushed was perhaps never written to
+	// the disk, whatever the kernel's memory shows: it is written again.
+	Rewrite bool
+	Flushed message.Position
 }
 
 // Recover checks the records from s.From on, calls each for every good one in
@@ -56,6 +60,11 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	}
 	if s.Clean {
 		sc.reportTail()
+	}
+	if s.Rewrite {
+		if err := l.rewriteLocked(int64(s.Flushed), sc.end); err != nil {
+			return err
+		}
 	}
 	cut, err := l.cutLocked(sc.end, sc.zeroAt)
 	if err != nil {

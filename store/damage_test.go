@@ -288,6 +288,50 @@ func TestFlushFailureIsSticky(t *testing.T) {
 	}
 }
 
+// TestRestartAfterAFailedWriteback: the kernel shows what it failed to write,
+// and calls it clean. What a restart believes must outlive a power cut.
+func TestRestartAfterAFailedWriteback(t *testing.T) {
+	for _, sync := range []bool{false, true} {
+		inner := vfs.NewMem()
+		faulty := vfs.NewFaulty(inner)
+		o := small(faulty)
+		o.SyncFlush = sync
+		s := mustOpen(t, o)
+		mustPut(t, s, text("t", 0, "before"))
+		mustSee(t, s)
+		check(t, s.checkpoint(true, false))
+		for i := range 20 { // fsynced, behind the checkpoint
+			mustPut(t, s, text("t", 0, fmt.Sprintf("%01000d", i)))
+		}
+		check(t, s.log.Flush())
+		faulty.Inject(vfs.Rule{Kind: vfs.KindSync, Match: func(op vfs.Op) bool { return strings.Contains(op.Name, logFolder) }, Err: syscall.EIO})
+		for _, body := range []string{"lost?", strings.Repeat("x", 9000)} { // the second in a segment of its own
+			if _, err := s.Put(text("t", 0, body)); err != nil && !errors.Is(err, ErrFailed) {
+				t.Fatal(err)
+			}
+		}
+		if err := s.log.Flush(); err == nil {
+			t.Error("Flush worked")
+		}
+		if err := s.Close(); !errors.Is(err, ErrFailed) {
+			t.Errorf("Close: %v", err)
+		}
+		for _, name := range files(t, inner, "/data/commitlog") {
+			check(t, inner.LoseWriteback(name))
+		}
+		s = mustOpen(t, small(inner))
+		got := readAll(t, s, "t", 0)
+		if len(got) < 22 {
+			t.Errorf("%d messages are there, want those that the kernel shows too", len(got))
+		}
+		cut := inner.CrashClone(nil)
+		mustClose(t, s)
+		s = mustOpen(t, small(cut))
+		equal(t, "after a power cut", fmt.Sprint(readAll(t, s, "t", 0)), fmt.Sprint(got))
+		mustClose(t, s)
+	}
+}
+
 // TestFullDisk: appends are refused while there is no room, reads go on, and
 // writing resumes by itself.
 func TestFullDisk(t *testing.T) {

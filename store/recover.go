@@ -354,6 +354,12 @@ func (r *recovery) run() error {
 	from := min(r.queueFrom, r.indexFrom)
 	r.first, r.found.From = from, from
 	start := commitlog.Start{Clean: r.found.Clean, From: from}
+	if r.abort && r.ours {
+		start.Rewrite = true // our last run may have ended with a failed fsync
+		if r.found.Exact {
+			start.Flushed = r.mark.flushed
+		}
+	}
 	if r.found.Exact && from == r.mark.upto && r.endsAtMark() {
 		start.Exact, start.LastTime = true, r.mark.lastTime
 	}

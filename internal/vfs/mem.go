@@ -348,6 +348,20 @@ func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
 	return out
 }
 
+// LoseWriteback makes a file as a failed write to the disk leaves it on Linux:
+// it reads as it was written, and the next Sync finds nothing to do and
+// succeeds; but what was not synced before is not on the disk.
+func (m *Mem) LoseWriteback(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.live[filepath.Clean(name)]
+	if n == nil || n.dir {
+		return pathError("lose", name, fs.ErrNotExist)
+	}
+	clear(n.dirty)
+	return nil
+}
+
 // reachable tells whether all folders above the name are there.
 func reachable(names map[string]*node, name string) bool {
 	for dir := filepath.Dir(name); ; dir = filepath.Dir(dir) {
