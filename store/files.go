@@ -55,7 +55,15 @@ func (s *Store) readAbort() (there, ours bool, err error) {
 
 // writeAbort leaves the sign that the folder is in use.
 func (s *Store) writeAbort() error {
-	return s.writeSmall(abortFile, 0, fmt.Appendf(nil, "%d%s", os.Getpid(), abortSign), true)
+	_, gone := s.o.FS.Stat(s.path(abortFile))
+	err := s.writeSmall(abortFile, 0, fmt.Appendf(nil, "%d%s", os.Getpid(), abortSign), true)
+	if err != nil && errors.Is(gone, fs.ErrNotExist) {
+		// Half of it would be taken for the sign of Apache's broker.
+		if rerr := s.o.FS.Remove(s.path(abortFile)); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("store: remove %s: %w", s.path(abortFile), rerr))
+		}
+	}
+	return err
 }
 
 // removeAbort is the last thing that a clean stop does.

@@ -157,3 +157,27 @@ func TestMissingFirstSegmentAfterRetention(t *testing.T) {
 		equal(t, "what a refused start leaves", fmt.Sprint(files(t, again, "/data/commitlog"), files(t, again, "/data/consumequeue/t/0")), before)
 	}
 }
+
+// TestStartOnAFullDisk: a start that is refused leaves no sign of another
+// broker; the next one believes the mark and reads no log.
+func TestStartOnAFullDisk(t *testing.T) {
+	for _, kind := range []vfs.Kind{vfs.KindWrite, vfs.KindSync} {
+		fsys, _ := filled(t, true)
+		faulty := vfs.NewFaulty(fsys)
+		faulty.Inject(vfs.Rule{Kind: kind, Match: func(op vfs.Op) bool { return strings.HasSuffix(op.Name, abortFile) }, Err: syscall.ENOSPC, Short: true})
+		if _, err := Open("/data", small(faulty)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "/data/abort") {
+			t.Errorf("Open: %v", err)
+		}
+		if _, err := fsys.Stat("/data/abort"); err == nil {
+			t.Error("a half-written abort is left")
+		}
+		o := small(fsys)
+		var found Recovery
+		o.Events.Recovered = func(r Recovery) { found = r }
+		s := mustOpen(t, o)
+		if !found.Clean || !found.Exact || found.Dispatched != 0 {
+			t.Errorf("the next start: %+v", found)
+		}
+		mustClose(t, s)
+	}
+}
