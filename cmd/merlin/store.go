@@ -152,8 +152,9 @@ func lookAtStore(dir string, settings *broker.Settings) (*storeStatus, error) {
 			return nil, err
 		}
 	}
-	if st.DiskTotal, st.DiskFree, err = vfs.OS.Usage(dir); err != nil {
-		return nil, fmt.Errorf("ask how full the disk of %s is: %w", dir, err)
+	logDir := filepath.Join(dir, "commitlog") // which may be a link to another disk
+	if st.DiskTotal, st.DiskFree, err = vfs.OS.Usage(logDir); err != nil {
+		return nil, fmt.Errorf("ask how full the disk of %s is: %w", logDir, err)
 	}
 	st.Growth = store.Growth(in.Segments, st.Max, time.Now())
 	if left, known := store.TimeToFull(st.DiskFree, st.Growth); known {
@@ -217,9 +218,10 @@ func (a *app) storeVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Read a whole data folder and list what is damaged",
-		Long: `Read every record, queue entry and index file of a data folder that no broker runs on, check
-sizes, magics and CRCs and that queues and log agree, and list each damaged place with its
-file and offset. Nothing is changed. It exits with 1 when something is damaged that the
+		Long: `Read every record and queue entry, and the header of every index file, of a data folder that
+no broker runs on, check sizes, magics and CRCs and that queues and log agree, and list each
+damaged place with its file and offset. Keys in the index are not compared with the log: the
+index only finds messages by key, and can be made anew. Nothing is changed. It exits with 1 when something is damaged that the
 next start does not put right by itself.`,
 		Example: `  merlin store verify --data /var/lib/merlin
   merlin store verify --data /home/rocketmq/store --set maxHashSlotNum=1000 --json`,
