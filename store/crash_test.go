@@ -305,12 +305,24 @@ func TestCrashBeforeEveryOperation(t *testing.T) {
 			for j := range 5 {
 				msgs = append(msgs, text("a", int32(j%2), fmt.Sprintf("%d %d %d %0400d", round, i, j, 0), "KEYS", fmt.Sprintf("k%d-%d-%d", round, i, j)))
 			}
-			for _, m := range msgs {
-				if err := b.Add(m); err != nil {
-					t.Fatal(err)
+			addAll := func(add func(*message.Message) error) error {
+				for _, m := range msgs {
+					if err := add(m); err != nil {
+						return err
+					}
 				}
+				return nil
 			}
-			if err := s.Append(b); err != nil {
+			var err error
+			if i%3 == 1 { // as a client sends a batch
+				err = b.AddGroup(addAll)
+			} else {
+				err = addAll(b.Add)
+			}
+			if err == nil {
+				err = s.Append(b)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			safe := make(chan error, 1)
