@@ -92,6 +92,9 @@ func TestDamage(t *testing.T) {
 		told  string // what Events.Damaged or the error must name
 		err   error  // of Open
 		clean bool   // only in a folder that was closed in order
+		// unmet: a start after a close in order does not read that far. It tells
+		// nothing, and readers are given all that is there.
+		unmet bool
 	}{
 		{name: "nothing", do: func(*testing.T, *vfs.Mem) {}},
 		{name: "no queues", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.RemoveAll("/data/consumequeue")) }, told: "consumequeue"},
@@ -133,7 +136,7 @@ func TestDamage(t *testing.T) {
 			c := checkpoint{logTime: 1 << 60, queueTime: 1 << 60, indexTime: 1 << 60, confirmed: 1 << 60, queuePosition: 1 << 60}
 			overwrite(t, fs, "/data/checkpoint", 0, c.encode())
 			check(t, fs.Remove("/data/merlin.mark"))
-		}},
+		}, told: "/data/checkpoint: it names position 1152921504606846976, which is behind the end of the log; all of the log is read", unmet: true},
 		{name: "no mark", do: func(t *testing.T, fs *vfs.Mem) { check(t, fs.Remove("/data/merlin.mark")) }},
 		{name: "mark damaged", do: func(t *testing.T, fs *vfs.Mem) {
 			overwrite(t, fs, "/data/merlin.mark", 0, ones)
@@ -157,7 +160,7 @@ func TestDamage(t *testing.T) {
 			names := files(t, fs, "/data/consumequeue/t0/0")
 			overwrite(t, fs, names[len(names)-1], -20, []byte("\x00\x00\x00\x00\x00\x7f\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 		}},
-		{name: "a record's body damaged", lost: 1, told: "commitlog", do: func(t *testing.T, fs *vfs.Mem) {
+		{name: "a record's body damaged", lost: 1, told: "/data/commitlog/00000000000000131072: positions 13", unmet: true, do: func(t *testing.T, fs *vfs.Mem) {
 			overwrite(t, fs, files(t, fs, "/data/commitlog")[8], 1000, ones)
 		}},
 		{name: "the last segment missing", do: func(t *testing.T, fs *vfs.Mem) {
@@ -201,18 +204,18 @@ func TestDamage(t *testing.T) {
 				if err != nil {
 					t.Fatalf("Open: %v", err)
 				}
-				if !strings.Contains(told, row.told) && !(clean && row.lost > 0) {
-					t.Errorf("told %q, which does not name %s", told, row.told)
+				lost, want := row.lost, row.told
+				if clean && row.unmet {
+					lost, want = 0, ""
+				}
+				if !strings.Contains(told, want) || want == "" && told != "" {
+					t.Errorf("told %q, want %q", told, want)
 				}
 				n := 0
 				for _, p := range []place{{"t0", 0}, {"t0", 1}, {"t1", 0}, {"t1", 1}} {
 					n += len(readAll(t, s, p.topic, p.queue))
 				}
-				// A flipped byte of a body before the place where checking begins
-				// is found by the consumer, or by a check of the whole folder.
-				if n != 400-row.lost && !(row.lost > 0 && n == 400) {
-					t.Errorf("%d messages can be read, want %d", n, 400-row.lost)
-				}
+				equal(t, "messages that can be read", n, 400-lost)
 				if row.lost == 0 {
 					m.check(t, s, s.Max(), true)
 				}
