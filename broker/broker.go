@@ -73,6 +73,7 @@ type Broker struct {
 	filters    filterCache
 	stats      *Stats
 	delays     atomic.Pointer[schedule.Service] // set at the end of open
+	levelTail  func(queue int32) int64          // tailOfLevel, bound once
 	meters     meters
 	txn        *txn.Coordinator
 	dead       deadLetters
@@ -111,6 +112,7 @@ func Open(dir string, o Options) (*Broker, error) {
 	}
 	b.SetStoreHost(o.StoreHost)
 	b.stamp = stamp(o.Settings)
+	b.levelTail = b.tailOfLevel
 	if err := b.open(dir, o); err != nil {
 		return nil, errors.Join(err, b.closeParts())
 	}

@@ -20,7 +20,16 @@ import (
 func (b *Broker) delayRules() schedule.Rules {
 	return schedule.Rules{
 		Levels: b.cfg.DelayLevels, Timer: b.cfg.Timer, Longest: time.Duration(b.cfg.TimerMaxDelaySec.Load()) * time.Second,
+		Tail: b.levelTail,
 	}
+}
+
+// tailOfLevel tells until when a queue of the schedule topic is taken.
+func (b *Broker) tailOfLevel(queue int32) int64 {
+	if delays := b.delays.Load(); delays != nil {
+		return delays.LevelTail(queue)
+	}
+	return 0
 }
 
 // deferred rewrites m to where it waits, if it is to be delayed or recurs.
@@ -36,14 +45,14 @@ func (b *Broker) deferred(m *message.Message) (schedule.Deferred, error) {
 	return d, nil
 }
 
-// addDeferred adds m to the batch, after its delay or as it is.
+// addDeferred adds m to the batch, to wait for its time or as it is.
 func (b *Broker) addDeferred(batch *store.Batch, m *message.Message) (schedule.Deferred, error) {
 	d, err := b.deferred(m)
 	switch {
 	case err != nil:
 		return d, err
-	case d.Delay > 0:
-		return d, illegal(batch.AddDelay(m, d.Delay))
+	case d.Code != 0:
+		return d, illegal(batch.AddCode(m, d.Code))
 	}
 	return d, illegal(batch.Add(m))
 }

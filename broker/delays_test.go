@@ -11,6 +11,7 @@ import (
 	"github.com/merlinmq/merlin/internal/vfs"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/schedule"
+	"github.com/merlinmq/merlin/store"
 )
 
 func quickLevels(s *Settings) {
@@ -74,6 +75,82 @@ func TestRecallOfSends(t *testing.T) {
 	b.cfg.Recall.Store(false)
 	_, err = b.Recall("r", handle)
 	wantKind(t, "recall switched off", err, KindNoPermission)
+}
+
+// TestSendersCannotForgeWhatTheBrokerNotes sends properties that take waiting
+// messages away when the broker writes them.
+func TestSendersCannotForgeWhatTheBrokerNotes(t *testing.T) {
+	b := openBroker(t, t.TempDir(), func(s *Settings) {
+		quickLevels(s)
+		s.DelayLevels = schedule.Levels{time.Hour}
+	})
+	mustSend(t, b, request("f", "level", props(message.PropDelay, "1")))
+	mustSend(t, b, request("f", "timed", props(message.PropTimerDelayMs, "3600000", message.PropUniqueKey, "U1")))
+	mustSend(t, b, request("f", "tick", props(schedule.PropCron, "0 0 1 1 *", schedule.PropCronName, "yearly")))
+	before, err := b.ListDelayed(DelayFilter{})
+	if err != nil || len(before.Messages) != 2 {
+		t.Fatalf("waiting: %+v, %v", before.Messages, err)
+	}
+	for i, p := range before.Messages {
+		forged := fmt.Sprintf("%d:%d:%d", p.Level, p.Due, p.Position)
+		mustSend(t, b, request("f", "forged", props(message.PropTimerDelayMs, "7200000", schedule.PropReplaces, forged, message.PropUniqueKey, fmt.Sprint("F", i))))
+	}
+	mustSend(t, b, request("f", "rolled", props(message.PropTimerDeliverMs, fmt.Sprint(before.Messages[1].Due), message.PropUniqueKey, "U1", message.PropTimerRollTimes, "1")))
+	mustSend(t, b, request("f", "early", props(message.PropDelay, "1", schedule.PropDue, "1:0:0")))
+	mustSend(t, b, request("f", "tock", props(schedule.PropCron, "0 0 1 1 *", schedule.PropCronName, "yearly", schedule.PropOperation, "remove")))
+	if list, err := b.ListDelayed(DelayFilter{}); err != nil || len(list.Messages) != 6 {
+		t.Errorf("%d messages wait, want 6: %+v, %v", len(list.Messages), list.Messages, err)
+	}
+	if n := len(b.Schedules()); n != 1 {
+		t.Errorf("%d schedules, want 1", n)
+	}
+	for _, topic := range []string{message.TopicTimer, schedule.TopicRecurring} {
+		wantKind(t, "a send to "+topic, send(b, request(topic, "x", "")).Err, KindNoPermission)
+	}
+}
+
+// TestChangedLevelsKeepRebuiltQueues makes the queue of a level anew from the
+// log with another table of levels than the one its messages were sent with.
+func TestChangedLevelsKeepRebuiltQueues(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Settings: DefaultSettings(), StoreHost: testAddr}
+	o.Settings.DelayLevels = schedule.Levels{time.Second, time.Hour}
+	b, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSend(t, b, request("h", "hour", props(message.PropDelay, "2")))
+	before, err := b.ListDelayed(DelayFilter{})
+	if err != nil || len(before.Messages) != 1 {
+		t.Fatalf("waiting: %+v, %v", before.Messages, err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "consumequeue", message.TopicSchedule)); err != nil {
+		t.Fatal(err)
+	}
+	o.Settings.DelayLevels = schedule.Levels{time.Millisecond}
+	if b, err = Open(dir, o); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := readBack(b, message.TopicSchedule, 1); !ok {
+		t.Error("the queue was not made anew")
+	}
+	after, err := b.ListDelayed(DelayFilter{})
+	if err != nil || len(after.Messages) != 1 || after.Messages[0].Due != before.Messages[0].Due {
+		t.Errorf("waiting: %+v, %v, before %+v", after.Messages, err, before.Messages)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readBack returns the first entry of a queue.
+func readBack(b *Broker, topic string, queue int32) (store.Entry, bool) {
+	var e [1]store.Entry
+	n, err := b.store.Entries(topic, queue, 0, e[:])
+	return e[0], err == nil && n == 1
 }
 
 func TestMessagesGivenBackComeAgainAndThenAreDead(t *testing.T) {

@@ -8,7 +8,10 @@ import (
 )
 
 // brokerProperties are those the broker alone may write.
-var brokerProperties = []string{message.PropRegion, message.PropTraceOn, message.PropCluster, message.PropPopCheckpoint, message.PropCRC}
+var brokerProperties = []string{
+	message.PropRegion, message.PropTraceOn, message.PropCluster, message.PropPopCheckpoint, message.PropCRC,
+	schedule.PropReplaces, schedule.PropDue, schedule.PropOperation, schedule.PropState,
+}
 
 // foundProperties is what the send path must know of a message's properties.
 type foundProperties struct {
@@ -71,7 +74,8 @@ func (f *foundProperties) note(name, value []byte) {
 		f.reply = string(value) == messageTypeReply
 	case propCron:
 		f.cron = true
-	case message.PropRegion, message.PropTraceOn, message.PropCluster, message.PropPopCheckpoint, message.PropCRC:
+	case message.PropRegion, message.PropTraceOn, message.PropCluster, message.PropPopCheckpoint, message.PropCRC,
+		schedule.PropReplaces, schedule.PropDue, schedule.PropOperation, schedule.PropState:
 		f.own = true
 	}
 }

@@ -293,7 +293,7 @@ func (b *Broker) topicForSend(r *SendRequest) (*Topic, error) {
 	if err := message.CheckTopicName(name); err != nil {
 		return nil, fail(KindInvalidParameter, nil, "%s", err)
 	}
-	if message.ForbidsSend(name) {
+	if forbidsSend(name) {
 		return nil, refuse(KindNoPermission, "Sending message to topic[%s] is forbidden: it is the broker's own", name)
 	}
 	return b.topics.CreateForSend(name, string(r.DefaultTopic), r.DefaultQueues, r.UnitMode)

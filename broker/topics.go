@@ -8,6 +8,7 @@ import (
 
 	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
+	"github.com/merlinmq/merlin/schedule"
 )
 
 // Permission bits of topics and brokers.
@@ -51,7 +52,13 @@ func newTopic(c TopicConfig) *Topic {
 	if c.FilterType == "" {
 		c.FilterType = "SINGLE_TAG"
 	}
-	return &Topic{TopicConfig: c, NoSend: message.ForbidsSend(c.Name)}
+	return &Topic{TopicConfig: c, NoSend: forbidsSend(c.Name)}
+}
+
+// forbidsSend tells whether clients may not send to the topic. Apache's broker
+// lets them write into the timer's topic, past all checks of the instant.
+func forbidsSend(name string) bool {
+	return message.ForbidsSend(name) || name == message.TopicTimer || name == schedule.TopicRecurring
 }
 
 // DataVersion counts the changes of a table, for name servers and tools.

@@ -264,7 +264,7 @@ func (s *Service) carrySchedulesLocked(c *carrier, upto message.Position) error 
 			return err
 		}
 		m := v.Message()
-		m.Properties = m.Properties.Set(propState, string(state))
+		m.Properties = m.Properties.Set(PropState, string(state))
 		if err := c.add(m, func() {}); err != nil {
 			return err
 		}

@@ -195,13 +195,9 @@ func (s *Service) withdrawLevel(v message.View) (r replaced, undo func(), waits 
 // moved returns the record for a message that waits for another instant.
 func moved(v message.View, due int64, r replaced) message.Message {
 	m := v.Message()
-	p := m.Properties
-	if level, ok := p.Get(message.PropDelay); ok {
-		// Apache's broker would delay it by the level again.
-		p = p.Without(message.PropDelay).Set(message.PropTimerDelayLevel, string(level))
-	}
-	p = p.Without(message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropStartDeliverTime, message.PropTimerRollTimes, propReplaces)
-	m.Properties = timedProperties(p, due).Append(propReplaces, r.String())
+	p := withoutLevel(m.Properties)
+	p = p.Without(message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropStartDeliverTime, message.PropTimerRollTimes, PropReplaces, PropDue)
+	m.Properties = timedProperties(p, due).Append(PropReplaces, r.String())
 	m.Topic, m.QueueID = message.TopicTimer, 0
 	return m
 }
@@ -217,7 +213,7 @@ func deleteMark(v message.View, r replaced) message.Message {
 		Append(message.PropTimerDelUniqueKey, cmp.Or(unique, "-")).
 		Append(message.PropRealTopic, p.Value(message.PropRealTopic)).Append(message.PropRealQueueID, cmp.Or(p.Value(message.PropRealQueueID), "0")).
 		Append(message.PropTimerDeliverMs, strconv.FormatInt(r.due, 10)).Append(message.PropTimerOutMs, strconv.FormatInt(slotOf(r.due), 10)).
-		Append(propReplaces, r.String())
+		Append(PropReplaces, r.String())
 	return m
 }
 
@@ -255,7 +251,7 @@ func (s *Service) control(name, op string) error {
 	s.rowMu.Lock()
 	defer s.rowMu.Unlock()
 	var p message.Properties
-	p = p.Append(PropCronName, name).Append(propOperation, op)
+	p = p.Append(PropCronName, name).Append(PropOperation, op)
 	m := message.Message{Topic: TopicRecurring, Body: []byte("0"), BornTimestamp: s.o.Now().UnixMilli(), BornHost: s.o.Host(), Properties: p}
 	if err := s.log.Append([]message.Message{m}); err != nil {
 		return err

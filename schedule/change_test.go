@@ -139,7 +139,7 @@ func TestCarryForward(t *testing.T) {
 		after(25 * time.Hour)
 		w.want("timed level tick")
 		v := w.log.views()[1]
-		if p := v.Properties(); p.Value(message.PropDelay) != "" || p.Value(propReplaces) != "" || string(v.Topic()) != "t" {
+		if p := v.Properties(); p.Value(message.PropDelay) != "" || p.Value(PropReplaces) != "" || string(v.Topic()) != "t" {
 			t.Errorf("the level's message came as %q", p)
 		}
 	})

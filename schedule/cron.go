@@ -18,10 +18,11 @@ const (
 	MissedAll  = "all"
 )
 
-// Operations on schedules, in the property propOperation of a definition.
+// PropOperation on a record of the topic of schedules is one of the operations;
+// PropState is the state of a schedule whose definition was stored anew.
 const (
-	propOperation = "MERLIN_CRON_OP"
-	propState     = "MERLIN_CRON_STATE"
+	PropOperation = "MERLIN_CRON_OP"
+	PropState     = "MERLIN_CRON_STATE"
 	opRemove      = "remove"
 	opPause       = "pause"
 	opResume      = "resume"
@@ -110,14 +111,14 @@ func (r *Rules) deferRecurring(m *message.Message, now time.Time) (Deferred, err
 	if d.until > 0 && d.plan.Next(now).UnixMilli() > d.until {
 		return Deferred{}, illegal("%s is before the first firing of %q", PropCronUntil, d.spec)
 	}
-	m.Properties = withReal(m.Properties, m).Without(propOperation, propState, propReplaces).Set(PropCronName, d.name)
+	m.Properties = withReal(m.Properties, m).Set(PropCronName, d.name)
 	m.Topic, m.QueueID = TopicRecurring, 0
 	return Deferred{Recurring: true}, nil
 }
 
 // firing makes the message of a definition the one that is delivered.
 func (s *Service) firing(m *message.Message, name string, planned, now int64) {
-	m.Properties = m.Properties.Without(PropCron, PropCronName, PropCronUntil, PropCronCount, PropCronMissed, propState, propReplaces,
+	m.Properties = m.Properties.Without(PropCron, PropCronName, PropCronUntil, PropCronCount, PropCronMissed, PropState, PropReplaces,
 		message.PropRealTopic, message.PropRealQueueID, message.PropUniqueKey).
 		Append(message.PropUniqueKey, s.o.NewID()).
 		Append(PropSchedule, name).Append(PropPlanned, strconv.FormatInt(planned, 10))

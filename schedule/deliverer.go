@@ -287,9 +287,10 @@ func (s *Service) restored(item *dueItem, v message.View, now int64) (message.Me
 		return m, nil
 	}
 	if string(v.Topic()) != message.TopicTimer {
+		m.Properties = m.Properties.Without(PropDue)
 		return m, nil
 	}
-	p := m.Properties.Without(propReplaces, message.PropTimerEnqueueMs, message.PropTimerDequeueMs).
+	p := m.Properties.Without(PropReplaces, message.PropTimerEnqueueMs, message.PropTimerDequeueMs).
 		Append(message.PropTimerEnqueueMs, strconv.FormatInt(v.StoreTimestamp(), 10)).
 		Append(message.PropTimerDequeueMs, strconv.FormatInt(now, 10))
 	if len(p) <= message.MaxPropertiesSize {

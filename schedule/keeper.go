@@ -163,7 +163,7 @@ func (s *Service) addDue(added []rowKey) {
 // indexRecord makes a row of a record of the timer topic, or takes one away.
 func (s *Service) indexRecord(c *indexing, v message.View) error {
 	p := v.Properties()
-	replaced, hasReplaced := p.Get(propReplaces)
+	replaced, hasReplaced := p.Get(PropReplaces)
 	if hasReplaced {
 		if err := s.replace(c, string(replaced)); err != nil {
 			return err

@@ -58,6 +58,26 @@ func (s *Service) head(l *level, i int) (*Entry, error) {
 	return &l.buffer[0], nil
 }
 
+// LevelTail returns the due time, in ms since 1970, of the last message that
+// waits in a queue of the schedule topic, 0 if none does: see Rules.Tail. What
+// is being stored is not counted.
+func (s *Service) LevelTail(queue int32) int64 {
+	_, end := s.log.Bounds(message.TopicSchedule, queue)
+	if end == 0 || queue < 0 || int(queue) >= len(s.levels) {
+		return 0
+	}
+	var last [1]Entry
+	if n, err := s.log.Entries(message.TopicSchedule, queue, end-1, last[:]); err != nil || n == 0 {
+		return 0 // trimmed meanwhile; what cannot be read holds up delivery, and is told of there
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.levels[queue]; l.next+message.Offset(l.taken) >= end {
+		return 0
+	}
+	return last[0].TagCode
+}
+
 // levelNext returns the first offset of a level that waits and can be read.
 func (s *Service) levelNext(l *level) message.Offset {
 	first, _ := s.log.Bounds(message.TopicSchedule, l.queue)

@@ -26,7 +26,6 @@ type memQueue struct {
 type memLog struct {
 	now     func() time.Time
 	arrived func(topic string)
-	levels  Levels
 
 	mu        sync.Mutex // guards what follows
 	records   []message.View
@@ -41,11 +40,11 @@ type memLog struct {
 	onSync    func()       // called by each Sync
 	appends   int
 	delivered []message.View // records of topics that are not the schedule's own, in order
+	came      []time.Time    // when they came, by a clock that is never set
 }
 
 func newMemLog(now func() time.Time) *memLog {
-	levels, _ := ParseLevels(DefaultLevels)
-	return &memLog{now: now, levels: levels, byPos: map[message.Position]int{}, queues: map[memQueue][]Entry{}, arrived: func(string) {}}
+	return &memLog{now: now, byPos: map[message.Position]int{}, queues: map[memQueue][]Entry{}, arrived: func(string) {}}
 }
 
 func (l *memLog) Bounds(topic string, queue int32) (first, end message.Offset) {
@@ -103,8 +102,8 @@ func (l *memLog) Append(messages []message.Message) error {
 	return l.append(messages, codes)
 }
 
-// append stores messages; a delay in ms makes the entry's code.
-func (l *memLog) append(messages []message.Message, delays []int64) error {
+// append stores messages; a code that is not 0 goes into the entry.
+func (l *memLog) append(messages []message.Message, codes []int64) error {
 	l.mu.Lock()
 	if block := l.block; block != nil {
 		l.block = nil
@@ -134,14 +133,14 @@ func (l *memLog) append(messages []message.Message, delays []int64) error {
 		l.byPos[l.end] = len(l.records)
 		l.records = append(l.records, v)
 		e := Entry{Position: l.end, Size: int32(len(rec)), TagCode: m.Properties.TagCode()}
-		if delays[i] > 0 {
-			e.TagCode = l.lastTime + delays[i]
+		if codes[i] != 0 {
+			e.TagCode = codes[i]
 		}
 		l.queues[k] = append(l.queues[k], e)
 		l.end += message.Position(len(rec))
 		topics = append(topics, m.Topic)
 		if m.Topic != message.TopicSchedule && m.Topic != message.TopicTimer && m.Topic != TopicRecurring {
-			l.delivered = append(l.delivered, v)
+			l.delivered, l.came = append(l.delivered, v), append(l.came, time.Now())
 		}
 	}
 	tell := l.arrived
@@ -193,7 +192,7 @@ func (l *memLog) views() []message.View {
 func (l *memLog) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.delivered = nil
+	l.delivered, l.came = nil, nil
 }
 
 // powerCut loses what was not synced, down to keep records more than that.
@@ -207,8 +206,26 @@ func (l *memLog) powerCut(keep int) {
 		k := memQueue{string(v.Topic()), v.QueueID()}
 		l.queues[k] = l.queues[k][:len(l.queues[k])-1]
 	}
-	l.delivered = slices.DeleteFunc(l.delivered, func(v message.View) bool { return v.Position() >= l.end })
+	for i, v := range l.delivered {
+		if v.Position() >= l.end {
+			l.delivered, l.came = l.delivered[:i], l.came[:i]
+			break
+		}
+	}
 	l.records = l.records[:n]
+}
+
+// rebuild makes the entries of the schedule topic anew from the records.
+func (l *memLog) rebuild(levels Levels) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, q := range l.queues {
+		for i := range q {
+			if code, ok := levels.EntryCode(l.records[l.byPos[q[i].Position]]); ok {
+				l.queues[k][i].TagCode = code
+			}
+		}
+	}
 }
 
 func (l *memLog) dropBefore(pos message.Position) {
@@ -320,14 +337,16 @@ func (w *world) trySend(topic, body string, props ...string) (message.Position, 
 	for i := 0; i < len(props); i += 2 {
 		m.Properties = m.Properties.Append(props[i], props[i+1])
 	}
-	d, err := w.rules.Load().Defer(&m, w.now())
+	rules := *w.rules.Load()
+	rules.Tail = w.s.LevelTail
+	d, err := rules.Defer(&m, w.now())
 	if err != nil {
 		return 0, d, err
 	}
 	w.log.mu.Lock()
 	pos := w.log.end
 	w.log.mu.Unlock()
-	return pos, d, w.log.append([]message.Message{m}, []int64{d.Delay})
+	return pos, d, w.log.append([]message.Message{m}, []int64{d.Code})
 }
 
 type arrival struct {
@@ -342,6 +361,13 @@ func (w *world) delivered() (list []arrival) {
 		list = append(list, arrival{string(v.Body()), v.StoreTimestamp()})
 	}
 	return list
+}
+
+// arrived returns when the i-th message came, by a clock that is never set.
+func (w *world) arrived(i int) time.Time {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	return w.log.came[i]
 }
 
 func (w *world) bodies() string {

@@ -252,7 +252,7 @@ func (s *Service) indexDefinition(c *indexing, v message.View) error {
 	p := v.Properties()
 	name := p.Value(PropCronName)
 	now := s.o.Now()
-	switch op := p.Value(propOperation); op {
+	switch op := p.Value(PropOperation); op {
 	case "":
 		l, err := s.newSchedule(v, now)
 		if err != nil {
@@ -260,7 +260,7 @@ func (s *Service) indexDefinition(c *indexing, v message.View) error {
 			return nil
 		}
 		s.mu.Lock()
-		if old := s.schedules.byName[l.Name]; old != nil && p.Value(propState) != "" && old.Created == l.Created {
+		if old := s.schedules.byName[l.Name]; old != nil && p.Value(PropState) != "" && old.Created == l.Created {
 			old.Position = v.Position() // it was carried to the end of the log
 		} else {
 			s.schedules.set(l, now.UnixMilli())
@@ -300,7 +300,7 @@ func (s *Service) newSchedule(v message.View, now time.Time) (*liveSchedule, err
 		Name: d.name, Topic: m.Topic, Queue: m.QueueID, Spec: d.spec, Until: d.until, Count: d.count, Missed: d.missed,
 		Created: v.StoreTimestamp(), Last: v.StoreTimestamp(), Position: v.Position(),
 	}}
-	if text := p.Value(propState); text != "" {
+	if text := p.Value(PropState); text != "" {
 		var st Schedule
 		if err := json.Unmarshal([]byte(text), &st); err != nil {
 			return nil, fmt.Errorf("the state in the record is broken: %w", err)

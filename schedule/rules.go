@@ -30,9 +30,15 @@ const (
 	PropSchedule = "MERLIN_SCHEDULE"
 	PropPlanned  = "MERLIN_PLANNED_MS"
 
-	// propReplaces is on a record that takes the place of a waiting one.
-	propReplaces = "MERLIN_REPLACES"
+	// PropReplaces is on a record that takes the place of a waiting one.
+	PropReplaces = "MERLIN_REPLACES"
+	// PropDue is on a level message: when it is due, see stampDue.
+	PropDue = "MERLIN_DUE_MS"
 )
+
+// ownProperties are those on waiting records that mean something to this
+// package and that it alone may write.
+var ownProperties = []string{PropReplaces, PropDue, PropOperation, PropState, message.PropTimerRollTimes}
 
 // TopicRecurring holds the records that make, change and remove schedules.
 const TopicRecurring = "rmq_sys_merlin_schedules"
@@ -75,6 +81,10 @@ type Rules struct {
 	Levels  Levels
 	Timer   bool          // messages for any instant are taken
 	Longest time.Duration // how far ahead they may be
+
+	// Tail returns the due time, in ms since 1970, of the last message that
+	// waits in a queue of the schedule topic; 0 if none does. nil: none ever does.
+	Tail func(queue int32) int64
 }
 
 // precision is the width of Apache's timer slots in ms.
@@ -91,9 +101,9 @@ func slotOf(due int64) int64 {
 
 // Deferred says where Defer sent a message.
 type Deferred struct {
-	// Delay, in ms, is what the entry's tag code must be ahead of the store
-	// time; not 0 for level messages only.
-	Delay int64
+	// Code is what the entry holds in place of the hash of the tags, the due
+	// time in ms since 1970; not 0 for level messages only.
+	Code int64
 	// Due is the instant of a timed message, in ms since 1970; else 0.
 	Due int64
 	// Handle is the time that a recall handle names; 0 if there is none.
@@ -113,6 +123,9 @@ func (r *Rules) Defer(m *message.Message, now time.Time) (d Deferred, err error)
 	if err != nil {
 		return Deferred{}, err
 	}
+	if asked.own {
+		m.Properties = m.Properties.Without(ownProperties...)
+	}
 	defer func() {
 		if room := message.MaxPropertiesSize - reserved; err == nil && len(m.Properties) > room && d != (Deferred{}) {
 			err = illegal("the properties take %d bytes with those of the delay; a delayed message has room for %d", len(m.Properties), room)
@@ -125,7 +138,7 @@ func (r *Rules) Defer(m *message.Message, now time.Time) (d Deferred, err error)
 		}
 		return r.deferRecurring(m, now)
 	case asked.level > 0:
-		return r.deferLevel(m, asked), nil
+		return r.deferLevel(m, asked, now.UnixMilli()), nil
 	case asked.timed() && m.Topic != message.TopicTimer && !asked.out:
 		return r.deferTimed(m, asked, now)
 	}
@@ -143,6 +156,7 @@ type asked struct {
 	cron                      string
 	deleteKey                 bool
 	out                       bool // it was through Defer before
+	own                       bool // it has some of ownProperties
 }
 
 func (a *asked) timed() bool {
@@ -168,6 +182,8 @@ func readAsked(p message.Properties) (a asked, err error) {
 			a.deleteKey = true
 		case message.PropTimerOutMs:
 			a.out = true
+		case PropReplaces, PropDue, PropOperation, PropState, message.PropTimerRollTimes:
+			a.own = true
 		case PropCron:
 			a.cron = string(value)
 		}
@@ -181,8 +197,15 @@ func illegal(format string, args ...any) error {
 	return &RefusedError{Kind: Illegal, Text: fmt.Sprintf(format, args...)}
 }
 
+// tailSlack is how far a level message may be due before the one ahead of it, in
+// ms: senders that come together overtake each other.
+const tailSlack = 20
+
 // deferLevel sends m to the queue of its level. Timer properties count no more.
-func (r *Rules) deferLevel(m *message.Message, a asked) Deferred {
+//
+// A level's queue is in order of due time. Where that would end, because the
+// clock was set back or the level was longer before, m waits as a timed message.
+func (r *Rules) deferLevel(m *message.Message, a asked, now int64) Deferred {
 	p := m.Properties
 	level := min(a.level, len(r.Levels))
 	if level != a.level {
@@ -191,9 +214,46 @@ func (r *Rules) deferLevel(m *message.Message, a asked) Deferred {
 	if a.timed() {
 		p = p.Without(message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropTimerDeliverMs, message.PropStartDeliverTime)
 	}
+	due := now + max(1, r.Levels.Delay(level).Milliseconds())
 	m.Properties = withReal(p, m)
+	if r.Tail != nil && r.Tail(int32(level-1)) > due+tailSlack {
+		m.Properties = timedProperties(withoutLevel(m.Properties), due)
+		m.Topic, m.QueueID = message.TopicTimer, 0
+		return Deferred{Due: due}
+	}
 	m.Topic, m.QueueID = message.TopicSchedule, int32(level-1)
-	return Deferred{Delay: max(1, r.Levels.Delay(level).Milliseconds())}
+	m.Properties = m.Properties.Append(PropDue, dueStamp(due, m.BornTimestamp, m.ReconsumeTimes))
+	return Deferred{Code: due}
+}
+
+// withoutLevel keeps the level where it delays nothing: Apache's broker would
+// delay a timed message by its level again.
+func withoutLevel(p message.Properties) message.Properties {
+	if level, ok := p.Get(message.PropDelay); ok {
+		return p.Without(message.PropDelay).Set(message.PropTimerDelayLevel, string(level))
+	}
+	return p
+}
+
+// dueStamp returns PropDue of a level message. Recovery must find in the record
+// when it is due: the store time plus the delay is something else when the clock
+// was set back, as store times never go back, or when the levels have changed
+// since. Apache's broker reckons so, does not know the property and hands it on
+// with the message. What tells one sending from the next is in it, so that it
+// counts no more when such a message is delayed anew.
+func dueStamp(due, born int64, reconsumeTimes int32) string {
+	return fmt.Sprintf("%d:%d:%d", due, born, reconsumeTimes)
+}
+
+// stampedDue reads what dueStamp wrote; ok is false if it is of another sending.
+func stampedDue(v message.View) (due int64, ok bool) {
+	stamp, found := v.Properties().Get(PropDue)
+	if !found {
+		return 0, false
+	}
+	text, _, _ := strings.Cut(string(stamp), ":")
+	due, err := strconv.ParseInt(text, 10, 64)
+	return due, err == nil && string(stamp) == dueStamp(due, v.BornTimestamp(), v.ReconsumeTimes())
 }
 
 // withReal returns properties that keep m's topic and queue.
@@ -276,6 +336,9 @@ func formatMs(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01
 func (l Levels) EntryCode(v message.View) (code int64, ok bool) {
 	if string(v.Topic()) != message.TopicSchedule {
 		return 0, false
+	}
+	if due, ok := stampedDue(v); ok {
+		return due, true
 	}
 	delay := l.Delay(int(v.QueueID()) + 1)
 	return v.StoreTimestamp() + max(1, delay.Milliseconds()), true

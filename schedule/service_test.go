@@ -187,6 +187,25 @@ func TestClockSteps(t *testing.T) {
 			w.want("new level timed")
 		})
 	})
+	t.Run("backwards, levels sent behind what waits", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			w.send("t", "second", message.PropDelay, "1")
+			w.send("t", "first-hours", message.PropDelay, "18")
+			after(100 * time.Minute)
+			w.send("t", "last-hours", message.PropDelay, "18") // due in three hours of the clock that was set back
+			w.step.Store(int64(-time.Hour))
+			began := time.Now()
+			w.send("t", "new-second", message.PropDelay, "1")
+			w.send("t", "new-hours", message.PropDelay, "18")
+			after(4 * time.Hour)
+			w.want("second new-second first-hours new-hours last-hours")
+			for i, delay := range map[int]time.Duration{1: time.Second, 2: 80 * time.Minute, 3: 2 * time.Hour, 4: 3 * time.Hour} {
+				if a := w.arrived(i); a.Sub(began) != delay {
+					t.Errorf("message %d came %v after the step, want %v", i, a.Sub(began), delay)
+				}
+			}
+		})
+	})
 }
 
 func TestShorterLevelTableDeliversNothingEarly(t *testing.T) {
@@ -207,6 +226,75 @@ func TestShorterLevelTableDeliversNothingEarly(t *testing.T) {
 			t.Errorf("the old one came after %d ms", at)
 		}
 	})
+}
+
+// TestChangedLevelsMisplaceNothing makes the entries anew from the log, as after
+// a crash or by a repair, when the table has changed.
+func TestChangedLevelsMisplaceNothing(t *testing.T) {
+	for _, table := range []string{"1s 2s 3s", "1s 5s 10s 30s 10m 5h", "3h 3h 3h 3h 3h"} {
+		t.Run(table, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				began := w.now()
+				w.send("t", "minute", message.PropDelay, "5")
+				w.send("t", "five", message.PropDelay, "9")
+				noError(t, "Close", w.s.Close())
+				w.change(func(r *Rules) { r.Levels, _ = ParseLevels(table) })
+				w.log.rebuild(w.rules.Load().Levels)
+				w.open()
+				after(10 * time.Hour)
+				w.want("minute five")
+				for i, delay := range []time.Duration{time.Minute, 5 * time.Minute} {
+					if took := w.arrived(i).Sub(began); took != delay {
+						t.Errorf("message %d came after %v, want %v", i, took, delay)
+					}
+				}
+				if p := w.log.views()[0].Properties(); p.Value(PropDue) != "" {
+					t.Errorf("%s reaches consumers: %q", PropDue, p)
+				}
+			})
+		})
+	}
+}
+
+func TestShorterLevelsHoldNothingNewUp(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.send("t", "old-1", message.PropDelay, "18")
+		after(30 * time.Minute)
+		w.send("t", "old-2", message.PropDelay, "18")
+		after(40 * time.Minute)
+		noError(t, "Close", w.s.Close())
+		w.change(func(r *Rules) {
+			r.Levels, _ = ParseLevels("1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 1h")
+		})
+		w.open()
+		began := w.now()
+		w.send("t", "new", message.PropDelay, "18")
+		after(2 * time.Hour)
+		w.want("old-1 new old-2")
+		if took := w.arrived(1).Sub(began); took != time.Hour {
+			t.Errorf("the new one came after %v", took)
+		}
+	})
+}
+
+// TestDueTimeOfAnEarlierSendingCountsNoMore: a consumer's broker that does not know our property hands it
+// on, and the message may be delayed once more.
+func TestDueTimeOfAnEarlierSendingCountsNoMore(t *testing.T) {
+	levels, _ := ParseLevels(DefaultLevels)
+	record := func(stamp string) message.View {
+		m := message.Message{Topic: message.TopicSchedule, QueueID: 2, StoreTimestamp: 9_000_000, BornTimestamp: 5_000_000, ReconsumeTimes: 1}
+		m.Properties = m.Properties.Append(PropDue, stamp)
+		rec, err := message.AppendRecord(nil, &m)
+		noError(t, "AppendRecord", err)
+		return rec
+	}
+	for stamp, want := range map[string]int64{
+		"5010000:5000000:1": 5_010_000, "5010000:5000000:0": 9_010_000, "5010000:4000000:1": 9_010_000, "5010000": 9_010_000, "soon:5000000:1": 9_010_000,
+	} {
+		if code, ok := levels.EntryCode(record(stamp)); !ok || code != want {
+			t.Errorf("%s: %d, %v, want %d", stamp, code, ok, want)
+		}
+	}
 }
 
 func TestAppendsThatFailAreTriedAgain(t *testing.T) {

@@ -82,16 +82,6 @@ func (b *Batch) AddCode(m *message.Message, tagCode int64) error {
 	return b.addItem(m, nil, tagCode, true)
 }
 
-// AddDelay is Add with the store time plus so many milliseconds, more than 0,
-// as the code that the queue's entry holds.
-func (b *Batch) AddDelay(m *message.Message, ms int64) error {
-	if err := b.addItem(m, nil, 0, true); err != nil {
-		return err
-	}
-	b.items[len(b.items)-1].delay = ms
-	return nil
-}
-
 func (b *Batch) addItem(m *message.Message, k *Known, tagCode int64, hasCode bool) error {
 	if b.topic == nil || b.topic.name != m.Topic || b.topic.gone.Load() {
 		if err := checkPlace(m.Topic, m.QueueID); err != nil {
@@ -237,9 +227,6 @@ func (b *Batch) place(i int, pos message.Position, storeTime int64, rec []byte) 
 	}
 	b.assigned++
 	d.position, d.storeTime, d.offset = pos, storeTime, 0
-	if d.delay != 0 {
-		d.tagCode = storeTime + d.delay
-	}
 	if q := d.queue; q != nil {
 		if q.topic.gone.Load() {
 			q = b.store.registry.find(q.topic.name).queue(q.id)

@@ -17,7 +17,6 @@ type dispatch struct {
 	keys      [4]int32 // hashes of the index keys
 	moreKeys  []int32  // those that found no room
 	tagCode   int64
-	delay     int64 // ms; not 0: the tag code is the store time plus this
 	storeTime int64
 }
 
