@@ -66,6 +66,8 @@ func delayRefusal(err error) error {
 		return nil
 	case errors.As(err, &own):
 		return own
+	case errors.Is(err, schedule.ErrNoIndex):
+		return refuse(KindSystem, "messages cannot be found by key: messageIndexEnable is false; name the message by its offset id")
 	case !errors.As(err, &refused):
 		return storeRefusal(err)
 	}
@@ -210,23 +212,11 @@ func goneError(err error) error {
 }
 
 // Find implements schedule.Log.
-func (l *delayLog) Find(topic, key string) ([]message.View, error) {
+func (l *delayLog) Find(topic, key string, fn func(v message.View) bool) error {
 	if l.b.cfg.NoIndex {
-		return nil, refuse(KindSystem, "messages cannot be found by key: messageIndexEnable is false; name the message by its offset id")
+		return fmt.Errorf("%w: messageIndexEnable is false", schedule.ErrNoIndex)
 	}
-	found, err := l.b.store.Query(&store.KeyQuery{Topic: topic, Key: key, Max: 64}, nil)
-	if err != nil {
-		return nil, err
-	}
-	views := make([]message.View, 0, found.Count)
-	for rest := found.Body; len(rest) > 0; {
-		v, err := message.Parse(rest)
-		if err != nil {
-			return nil, err
-		}
-		views, rest = append(views, v), rest[v.Size():]
-	}
-	return views, nil
+	return l.b.store.EachByKey(topic, key, fn)
 }
 
 // Append implements schedule.Log.

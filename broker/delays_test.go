@@ -146,6 +146,61 @@ func TestChangedLevelsKeepRebuiltQueues(t *testing.T) {
 	}
 }
 
+// TestAllMessagesWithAKeyAreChanged: more than fit into a page.
+func TestAllMessagesWithAKeyAreChanged(t *testing.T) {
+	const total = 2*delayPageSize + 10
+	b := openBroker(t, t.TempDir(), quickLevels)
+	for i := range total {
+		mustSend(t, b, request("k", "x", props(message.PropTimerDelayMs, fmt.Sprint(3_600_000+i), message.PropKeys, "all")))
+	}
+	changeAll(t, b, DelayChange{Key: "all", Due: time.Now().Add(2 * time.Hour).UnixMilli()}, total, "moved")
+	changeAll(t, b, DelayChange{Key: "all"}, total, "cancelled")
+	_, _, err := b.FindDelayed(DelayChange{Key: "all"})
+	wantKind(t, "what is left", err, KindIllegalOperation)
+}
+
+func changeAll(t *testing.T, b *Broker, c DelayChange, total int, name string) {
+	t.Helper()
+	n := 0
+	for {
+		changed, next, err := b.ChangeDelayed(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range changed {
+			if n++; m.Error != "" {
+				t.Errorf("%s was not %s: %s", m.Unique, name, m.Error)
+			}
+		}
+		if next == (DelayPage{}) {
+			break
+		}
+		c.Page = next
+	}
+	if n != total {
+		t.Errorf("%d messages were %s, want %d", n, name, total)
+	}
+}
+
+// TestBrokerWithoutAnIndexDelivers has recall marks that must find a message.
+func TestBrokerWithoutAnIndexDelivers(t *testing.T) {
+	b := openBroker(t, t.TempDir(), func(s *Settings) {
+		quickLevels(s)
+		s.NoIndex = true
+	})
+	due := fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+	mustSend(t, b, request("n", "gone", props(message.PropTimerDeliverMs, due, message.PropUniqueKey, "U1")))
+	mustSend(t, b, request("n", "0", props(message.PropTimerDeliverMs, due, message.PropTimerDelUniqueKey, "U1")))
+	mustSend(t, b, request("n", "timed", props(message.PropTimerDelayMs, "20")))
+	mustSend(t, b, request("n", "level", props(message.PropDelay, "1")))
+	pullAll(t, b, "n", 0, 2)
+	if list, err := b.ListDelayed(DelayFilter{}); err != nil || len(list.Messages) != 0 {
+		t.Errorf("waiting: %+v, %v", list.Messages, err)
+	}
+	_, err := b.ListDelayed(DelayFilter{Key: "U1"})
+	wantKind(t, "a list by key", err, KindSystem)
+}
+
 // readBack returns the first entry of a queue.
 func readBack(b *Broker, topic string, queue int32) (store.Entry, bool) {
 	var e [1]store.Entry

@@ -52,7 +52,23 @@ type DelayChange struct {
 	Key   string `json:"key,omitempty"`   // all that have the key
 	Topic string `json:"topic,omitempty"` // real topic; "" for any
 	Due   int64  `json:"due,omitempty"`   // new instant in ms since 1970; 0 cancels
+	// Page is where an earlier answer ended; the zero value begins.
+	Page DelayPage `json:"page,omitzero"`
 }
+
+// DelayPage is a place in the list of messages with a key. What a change stores
+// anew lies behind its end, so that nothing is changed twice.
+type DelayPage struct {
+	After schedule.Cursor  `json:"after,omitzero"`
+	End   message.Position `json:"end,omitempty"`
+}
+
+// A page of messages with a key ends after so many, or with the one that makes
+// it so many bytes: answers hold the bodies.
+const (
+	delayPageSize  = 64
+	delayPageBytes = 4 << 20
+)
 
 // DelayChanged is what came of a change of one message.
 type DelayChanged struct {
@@ -67,15 +83,16 @@ func (b *Broker) ListDelayed(f DelayFilter) (DelayList, error) {
 }
 
 // FindDelayed returns the waiting messages with an offset id, a unique key or a
-// key. None is KindIllegalOperation: they were delivered, or never were.
-func (b *Broker) FindDelayed(c DelayChange) ([]DelayPending, error) {
+// key, a page at a time: next is not zero when there may be more. None at all is
+// KindIllegalOperation: they were delivered, or never were.
+func (b *Broker) FindDelayed(c DelayChange) (found []DelayPending, next DelayPage, err error) {
 	if _, pos, err := message.ParseOffsetID(strings.ToUpper(c.ID)); err == nil {
 		p, _, err := b.Delays().Show(pos)
 		if err == nil && (c.Topic == "" || p.Topic == c.Topic) {
-			return []DelayPending{p}, nil
+			return []DelayPending{p}, next, nil
 		}
 		if refusal := delayRefusal(err); err != nil && refusal.(*Error).Kind != KindIllegalOperation {
-			return nil, refusal
+			return nil, next, refusal
 		}
 	}
 	key := c.ID
@@ -83,32 +100,47 @@ func (b *Broker) FindDelayed(c DelayChange) ([]DelayPending, error) {
 		key = c.Key
 	}
 	if key == "" {
-		return nil, refuse(KindInvalidParameter, "name the message by its id or key")
+		return nil, next, refuse(KindInvalidParameter, "name the message by its id or key")
 	}
-	list, err := b.Delays().List(DelayFilter{Topic: c.Topic, Key: key, Limit: 64})
+	if c.Page.End <= 0 {
+		c.Page.End = b.store.Max()
+	}
+	list, err := b.Delays().List(DelayFilter{Topic: c.Topic, Key: key, Limit: delayPageSize, After: c.Page.After, Below: c.Page.End})
 	if err != nil {
-		return nil, delayRefusal(err)
+		return nil, next, delayRefusal(err)
 	}
-	if len(list.Messages) == 0 {
-		return nil, refuse(KindIllegalOperation, "no message with the id or key %q waits: it was delivered, recalled or moved, or never was", key)
+	if len(list.Messages) == 0 && c.Page.After == (schedule.Cursor{}) {
+		return nil, next, refuse(KindIllegalOperation, "no message with the id or key %q waits: it was delivered, recalled or moved, or never was", key)
 	}
-	return list.Messages, nil
+	bytes := 0
+	for i := range list.Messages {
+		p := &list.Messages[i]
+		if bytes += p.Size; bytes >= delayPageBytes && i+1 < len(list.Messages) {
+			list.Messages, list.Next, list.More = list.Messages[:i+1], schedule.Cursor{Due: p.Due, Position: p.Position}, true
+			break
+		}
+	}
+	if list.More {
+		next = DelayPage{After: list.Next, End: c.Page.End}
+	}
+	return list.Messages, next, nil
 }
 
 // DelayedRecord returns the record of a waiting message.
 func (b *Broker) DelayedRecord(p *DelayPending) (message.View, error) { return b.Record(p.Position) }
 
-// ChangeDelayed cancels or moves waiting messages and tells of each what came
-// of it.
-func (b *Broker) ChangeDelayed(c DelayChange) ([]DelayChanged, error) {
+// ChangeDelayed cancels or moves a page of waiting messages and tells of each
+// what came of it. See FindDelayed.
+func (b *Broker) ChangeDelayed(c DelayChange) (changed []DelayChanged, next DelayPage, err error) {
 	if err := b.mayStore(); err != nil {
-		return nil, err
+		return nil, next, err
 	}
-	found, err := b.FindDelayed(c)
+	found, next, err := b.FindDelayed(c)
 	if err != nil {
-		return nil, err
+		return nil, next, err
 	}
-	changed := make([]DelayChanged, len(found))
+	only := len(found) == 1 && c.Page == (DelayPage{}) && next == (DelayPage{})
+	changed = make([]DelayChanged, len(found))
 	for i, p := range found {
 		changed[i].DelayPending = p
 		if c.Due > 0 {
@@ -117,14 +149,14 @@ func (b *Broker) ChangeDelayed(c DelayChange) ([]DelayChanged, error) {
 			err = b.Delays().Cancel(p.Position)
 		}
 		if err != nil {
-			if changed[i].Error = err.Error(); len(found) == 1 {
-				return nil, delayRefusal(err)
+			if changed[i].Error = err.Error(); only {
+				return nil, next, delayRefusal(err)
 			}
 		} else if c.Due > 0 {
 			changed[i].Due = c.Due
 		}
 	}
-	return changed, nil
+	return changed, next, nil
 }
 
 // NewSchedule asks for a recurring message.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/merlinmq/merlin/broker/pop"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/schedule"
 )
@@ -97,17 +98,18 @@ func (w *whyWorld) acknowledge(g given) {
 func (w *whyWorld) waitForPop(client string) {
 	w.t.Helper()
 	r := &PopRequest{Group: "g", Topic: "t", QueueID: -1, MaxCount: 1, Invisible: time.Minute, ClientID: client}
-	if err := w.ParkPop(r, time.Minute, idlePop{}); err != nil {
+	if err := w.ParkPop(r, time.Minute, &idlePop{}); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 // idlePop is a pop that takes nothing.
-type idlePop struct{}
+type idlePop struct{ holder pop.Holder }
 
-func (idlePop) Try() bool  { return false }
-func (idlePop) TimeUp()    {}
-func (idlePop) Gone() bool { return false }
+func (p *idlePop) Try() bool           { return false }
+func (p *idlePop) TimeUp()             {}
+func (p *idlePop) Gone() bool          { return false }
+func (p *idlePop) Holder() *pop.Holder { return &p.holder }
 
 func (w *whyWorld) queue(topic string) *QueueWhy {
 	w.t.Helper()
@@ -497,7 +499,7 @@ func TestWhyMessagePlaces(t *testing.T) {
 		w.put("t", props(message.PropUniqueKey, id, message.PropTimerDeliverMs, fmt.Sprint(due.UnixMilli())))
 		check(id, AtWaiting, "It waits until "+due.UTC().Format("2006-01-02T15"))
 	}
-	if _, err := w.ChangeDelayed(DelayChange{ID: "GONE"}); err != nil {
+	if _, _, err := w.ChangeDelayed(DelayChange{ID: "GONE"}); err != nil {
 		t.Fatal(err)
 	}
 	check("GONE", AtRecalled, "recalled or cancelled")

@@ -205,10 +205,8 @@ func (a *Admin) eachDelayed(ctx context.Context, op string, code int, c DelayedC
 	var list []Delayed
 	var why error
 	for _, b := range brokers {
-		var out struct {
-			Messages []Delayed `json:"messages"`
-		}
-		err := a.callJSON(ctx, b, op, code, nil, in, &out)
+		found, err := a.delayedAt(ctx, b, op, code, in)
+		list = append(list, found...)
 		if isCode(err, remoting.RespIllegalOperation) {
 			why = err
 			continue
@@ -216,15 +214,33 @@ func (a *Admin) eachDelayed(ctx context.Context, op string, code int, c DelayedC
 		if err != nil {
 			return list, err
 		}
-		for i := range out.Messages {
-			out.Messages[i].Broker = b.Name
-		}
-		list = append(list, out.Messages...)
 	}
 	if len(list) == 0 {
 		return nil, errors.Join(why, ErrNotFound)
 	}
 	return list, nil
+}
+
+// delayedAt goes through all pages of one broker.
+func (a *Admin) delayedAt(ctx context.Context, b Broker, op string, code int, in map[string]any) (list []Delayed, err error) {
+	delete(in, "page")
+	for {
+		var out struct {
+			Messages []Delayed       `json:"messages"`
+			Next     json.RawMessage `json:"next"`
+		}
+		if err := a.callJSON(ctx, b, op, code, nil, in, &out); err != nil {
+			return list, err
+		}
+		for i := range out.Messages {
+			out.Messages[i].Broker = b.Name
+		}
+		list = append(list, out.Messages...)
+		if len(out.Next) == 0 {
+			return list, nil
+		}
+		in["page"] = out.Next
+	}
 }
 
 // Schedule is a recurring message.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 
 	"github.com/merlinmq/merlin/message"
@@ -40,21 +39,23 @@ func (s *Service) Recall(h Handle) error {
 	if err := s.settleLocked(); err != nil {
 		return err
 	}
-	found, err := s.log.Find(message.TopicTimer, h.Unique)
-	if err != nil {
-		return err
-	}
-	for _, v := range slices.Backward(found) {
+	done := false
+	var fault error
+	err := s.eachTimed(h.Unique, h.Time-1, func(v message.View, due int64) bool {
 		p := v.Properties()
-		due, ok := dueOf(p)
-		if _, mark := p.Get(message.PropTimerDelUniqueKey); mark || !ok || p.Value(message.PropUniqueKey) != h.Unique || p.Value(message.PropRealTopic) != h.Topic || slotOf(due)+1 != h.Time {
-			continue
+		if _, mark := p.Get(message.PropTimerDelUniqueKey); mark || p.Value(message.PropRealTopic) != h.Topic {
+			return true
 		}
 		err := s.replaceLocked(v, due, nil)
 		var refused *RefusedError
-		if err == nil || !errors.As(err, &refused) {
-			return err
+		if errors.As(err, &refused) {
+			return true
 		}
+		done, fault = err == nil, err
+		return false
+	})
+	if err := errors.Join(err, fault); err != nil || done {
+		return err
 	}
 	return notPending("the message %s of topic %s waits no more: it was delivered, recalled or moved, or never was", clip([]byte(h.Unique)), clip([]byte(h.Topic)))
 }

@@ -204,7 +204,13 @@ func TestCarryForwardKeepsWhatCannotBeDelivered(t *testing.T) {
 }
 
 func TestApachesMarksAndRolls(t *testing.T) {
+	t.Run("with an index of keys", func(t *testing.T) { marksAndRolls(t, false) })
+	t.Run("without", func(t *testing.T) { marksAndRolls(t, true) })
+}
+
+func marksAndRolls(t *testing.T, noIndex bool) {
 	bubble(t, func(w *world) {
+		w.log.noIndex = noIndex
 		due := w.now().Add(90 * time.Second).UnixMilli()
 		put := func(body, unique, del, rolls string, off time.Duration) {
 			m := message.Message{Topic: message.TopicTimer, Body: []byte(body)}
@@ -223,6 +229,9 @@ func TestApachesMarksAndRolls(t *testing.T) {
 		put("0", "U9", "t+U1", "", 0)
 		put("three", "U3", "", "", 0)
 		put("0", "U9", "U3", "", 5*time.Second) // of another slot
+		w.send("t", "recalled", message.PropTimerDeliverMs, fmt.Sprint(due))
+		noError(t, "Recall", w.s.Recall(Handle{Topic: "t", Time: slotOf(due) + 1, Unique: "U-recalled"}))
+		wantNotPending(t, "Recall again", w.s.Recall(Handle{Topic: "t", Time: slotOf(due) + 1, Unique: "U-recalled"}))
 		after(2 * time.Minute)
 		w.want("two three")
 		if at := w.delivered()[0].at; at < due || at > due+1000 {
@@ -274,6 +283,25 @@ func TestListPagesInOrder(t *testing.T) {
 			if err != nil || len(list.Messages) != want {
 				t.Errorf("List(%+v) has %d messages, want %d, %v", f, len(list.Messages), want, err)
 			}
+		}
+		for i := range 100 { // newer ones that wait no more
+			pos, _ := w.send("t1", fmt.Sprint("C", i), message.PropTimerDelayMs, "900000", message.PropKeys, "k4")
+			noError(t, "Cancel", w.s.Cancel(pos))
+		}
+		var found []string
+		for f := (Filter{Key: "k4", Limit: 4}); ; {
+			list, err := w.s.List(f)
+			noError(t, "List", err)
+			for _, p := range list.Messages {
+				found = append(found, p.Unique)
+			}
+			if !list.More {
+				break
+			}
+			f.After = list.Next
+		}
+		if want := []string{"U-T44", "U-T54", "U-T4", "U-T14", "U-T24", "U-T34"}; !slices.Equal(found, want) {
+			t.Errorf("those with the key, a page at a time: %q, want %q", found, want)
 		}
 		p, v, err := w.s.Show(all[0].Position)
 		if err != nil || p.Due != all[0].Due || !strings.HasSuffix(p.Unique, string(v.Body())) {

@@ -204,21 +204,52 @@ func (s *Service) removeSame(c *indexing, v message.View, unique string, due int
 	if unique == "" {
 		return nil
 	}
-	found, err := s.log.Find(message.TopicTimer, unique)
-	if err != nil {
+	if err := c.flush(); err != nil { // it may be among those
+		return err
+	}
+	var fault error
+	err := s.eachTimed(unique, slotOf(due), func(old message.View, oldDue int64) bool {
+		if old.Position() < v.Position() {
+			fault = s.removeRow(c, rowKey{oldDue, old.Position()})
+		}
+		return fault == nil
+	})
+	if err := errors.Join(err, fault); err != nil {
 		return fmt.Errorf("find the timed message %s: %w", unique, err)
 	}
-	for _, old := range found {
-		p := old.Properties()
-		oldDue, ok := dueOf(p)
-		if !ok || old.Position() >= v.Position() || slotOf(oldDue) != slotOf(due) || p.Value(message.PropUniqueKey) != unique {
-			continue
-		}
-		if err := s.removeRow(c, rowKey{oldDue, old.Position()}); err != nil {
-			return err
-		}
-	}
 	return nil
+}
+
+// eachTimed calls fn with the records of the timer topic that have a unique key
+// and a slot, until it returns false; not all of them may wait. Without an index
+// of keys it goes through the rows of the slot, which must have been written.
+func (s *Service) eachTimed(unique string, slot int64, fn func(v message.View, due int64) bool) error {
+	look := func(v message.View) bool {
+		p := v.Properties()
+		due, ok := dueOf(p)
+		if !ok || slotOf(due) != slot || string(v.Topic()) != message.TopicTimer || p.Value(message.PropUniqueKey) != unique {
+			return true
+		}
+		return fn(v, due)
+	}
+	err := s.log.Find(message.TopicTimer, unique, look)
+	if !errors.Is(err, ErrNoIndex) {
+		return err
+	}
+	var fault error
+	err = s.rows.timed.Range(rowKey{due: slot + 1}.bytes(), rowKey{due: slot + precision + 1}.bytes(), func(key, _ []byte) bool {
+		k, ok := parseRowKey(key)
+		if !ok {
+			return true
+		}
+		v, err := s.log.Record(k.pos)
+		if errors.Is(err, ErrGone) {
+			return true
+		}
+		fault = err
+		return err == nil && look(v)
+	})
+	return errors.Join(err, fault)
 }
 
 // removeRow takes a row away, if it is there, from memory too.

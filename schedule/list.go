@@ -20,6 +20,9 @@ type Filter struct {
 	To    int64  `json:"to,omitempty"`    // due before; 0: no bound
 	Limit int    `json:"limit,omitempty"` // at most so many, default 100, at most 1000
 	After Cursor `json:"after,omitzero"`  // go on behind what was listed
+
+	// Below leaves out what is stored at or behind a position; 0: nothing.
+	Below message.Position `json:"below,omitempty"`
 }
 
 // Cursor is a place in the list of waiting messages; the zero value is its start.
@@ -49,6 +52,9 @@ func (s *Service) List(f Filter) (List, error) {
 	if f.To <= 0 {
 		f.To = math.MaxInt64
 	}
+	if f.Below <= 0 {
+		f.Below = math.MaxInt64
+	}
 	if err := s.Settle(); err != nil {
 		return List{}, err
 	}
@@ -62,27 +68,48 @@ func (s *Service) List(f Filter) (List, error) {
 	return w.run()
 }
 
-// listByKey looks the key up in the index of keys.
+// listByKey looks the key up in the index of keys. As that is in the order of
+// the log, each page looks at all records with the key.
 func (s *Service) listByKey(f Filter) (List, error) {
 	var out List
-	for _, topic := range []string{message.TopicTimer, message.TopicSchedule} {
-		found, err := s.log.Find(topic, f.Key)
+	var fault error
+	after := rowKey{f.After.Due, f.After.Position}
+	look := func(v message.View) bool {
+		p, waits, err := s.look(v)
 		if err != nil {
-			return out, err
+			fault = err
+			return false
 		}
-		for _, v := range found {
-			p, waits, err := s.look(v)
-			if err != nil {
-				return out, err
-			}
-			if waits && (f.Topic == "" || p.Topic == f.Topic) && p.Due >= f.From && p.Due < f.To {
-				out.Messages = append(out.Messages, p)
-			}
+		k := p.key()
+		if !waits || !f.takes(&p) || f.After != (Cursor{}) && !after.less(k) {
+			return true
+		}
+		i, twice := slices.BinarySearchFunc(out.Messages, k, func(x Pending, k rowKey) int { return x.key().compare(k) })
+		if twice || i == f.Limit {
+			out.More = out.More || !twice
+			return true
+		}
+		if len(out.Messages) == f.Limit {
+			out.Messages, out.More = out.Messages[:f.Limit-1], true
+		}
+		out.Messages = slices.Insert(out.Messages, i, p)
+		return true
+	}
+	for _, topic := range []string{message.TopicTimer, message.TopicSchedule} {
+		if err := errors.Join(s.log.Find(topic, f.Key, look), fault); err != nil {
+			return List{}, err
 		}
 	}
-	slices.SortFunc(out.Messages, func(a, b Pending) int { return a.key().compare(b.key()) })
-	out.Messages = out.Messages[:min(len(out.Messages), f.Limit)]
+	if n := len(out.Messages); n > 0 {
+		last := &out.Messages[n-1]
+		out.Next = Cursor{last.Due, last.Position}
+	}
 	return out, nil
+}
+
+// takes tells whether a waiting message fits the filter, apart from its key.
+func (f *Filter) takes(p *Pending) bool {
+	return (f.Topic == "" || p.Topic == f.Topic) && p.Due >= f.From && p.Due < f.To && p.Position < f.Below
 }
 
 func (p *Pending) key() rowKey { return rowKey{p.Due, p.Position} }
@@ -228,7 +255,7 @@ func (w *walk) take(k rowKey) error {
 		return err
 	}
 	p, waits, err := w.s.look(v)
-	if err == nil && waits && p.Due == k.due && (w.f.Topic == "" || p.Topic == w.f.Topic) {
+	if err == nil && waits && p.Due == k.due && w.f.takes(&p) {
 		w.out.Messages = append(w.out.Messages, p)
 	}
 	return err

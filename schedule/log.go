@@ -18,9 +18,10 @@ type Log interface {
 	// Record returns a copy of the record at a position; an error that wraps
 	// ErrGone if there is none, now and forever.
 	Record(pos message.Position) (message.View, error)
-	// Find returns the records under a topic with a key, or unique key, oldest
-	// first, at most 64.
-	Find(topic, key string) ([]message.View, error)
+	// Find calls fn with the records under a topic that have a key, or unique
+	// key, newest first, until it returns false. fn may call the log. An error
+	// that wraps ErrNoIndex if there is no index of keys.
+	Find(topic, key string, fn func(v message.View) bool) error
 	// Append stores all messages with one write, or none. The messages may be
 	// changed afterwards. ErrNoSpace while the disk is full.
 	Append(messages []message.Message) error
@@ -42,6 +43,8 @@ var (
 	ErrGone = errors.New("no such record")
 	// ErrNoSpace is wrapped when the disk has no room; there may be some later.
 	ErrNoSpace = errors.New("no room on the disk")
+	// ErrNoIndex is wrapped when records cannot be found by key.
+	ErrNoIndex = errors.New("there is no index of keys")
 	// ErrIllegal is wrapped when a message can never be stored as it is.
 	ErrIllegal = errors.New("the message cannot be stored")
 )

@@ -38,6 +38,7 @@ type memLog struct {
 	fail      error
 	block     func() error // decides the next append
 	onSync    func()       // called by each Sync
+	noIndex   bool
 	appends   int
 	delivered []message.View // records of topics that are not the schedule's own, in order
 	came      []time.Time    // when they came, by a clock that is never set
@@ -78,10 +79,14 @@ func (l *memLog) Record(pos message.Position) (message.View, error) {
 	return slices.Clone(l.records[i]), nil
 }
 
-func (l *memLog) Find(topic, key string) (found []message.View, err error) {
+func (l *memLog) Find(topic, key string, fn func(v message.View) bool) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, v := range l.records {
+	records, noIndex := slices.Clone(l.records), l.noIndex
+	l.mu.Unlock()
+	if noIndex {
+		return ErrNoIndex
+	}
+	for _, v := range slices.Backward(records) {
 		if v.Position() < l.start || string(v.Topic()) != topic {
 			continue
 		}
@@ -90,11 +95,11 @@ func (l *memLog) Find(topic, key string) (found []message.View, err error) {
 		for k := range p.Keys() {
 			match = match || string(k) == key
 		}
-		if match {
-			found = append(found, slices.Clone(v))
+		if match && !fn(slices.Clone(v)) {
+			break
 		}
 	}
-	return found, nil
+	return nil
 }
 
 func (l *memLog) Append(messages []message.Message) error {

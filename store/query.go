@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"math"
 
 	"github.com/merlinmq/merlin/message"
@@ -76,6 +77,46 @@ func (s *Store) Query(q *KeyQuery, dst []byte) (KeyResult, error) {
 		r.Count++
 	}
 	return r, nil
+}
+
+// searchChunk is how many places of the index EachByKey holds at a time.
+const searchChunk = 1024
+
+// EachByKey calls fn with all records of a topic that have a key or unique key,
+// newest first, until it returns false. fn may use the store; v is a copy.
+func (s *Store) EachByKey(topic, key string, fn func(v message.View) bool) error {
+	q := KeyQuery{Topic: topic, Key: key}
+	below := message.Position(math.MaxInt64)
+	var found []message.Position
+	for {
+		found = found[:0]
+		err := s.index.Search([]byte(topic+"#"+key), 0, math.MaxInt64, func(pos message.Position) bool {
+			if pos < below {
+				found = append(found, pos)
+			}
+			return len(found) < searchChunk
+		})
+		if err != nil {
+			return s.readError(err)
+		}
+		for _, pos := range found {
+			below = pos
+			v, err := s.Record(pos)
+			var corrupt *CorruptError
+			if errors.Is(err, ErrNotFound) || errors.As(err, &corrupt) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if q.matches(v) && !fn(v) {
+				return nil
+			}
+		}
+		if len(found) < searchChunk {
+			return nil
+		}
+	}
 }
 
 func (q *KeyQuery) matches(v message.View) bool {

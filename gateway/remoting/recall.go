@@ -68,7 +68,7 @@ func (s *session) showDelayed(r *remoting.Request) error {
 	if err := readJSON(r, &c); err != nil {
 		return err
 	}
-	found, err := s.broker.FindDelayed(c)
+	found, next, err := s.broker.FindDelayed(c)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,16 @@ func (s *session) showDelayed(r *remoting.Request) error {
 		}
 		out = append(out, shown{found[i], v.Properties().Map(), v.Body()})
 	}
-	return s.okJSON(r, map[string]any{"messages": out})
+	return s.okJSON(r, pageOf(out, next))
+}
+
+// pageOf returns an answer with the place where the next one goes on, if any.
+func pageOf(messages any, next broker.DelayPage) map[string]any {
+	page := map[string]any{"messages": messages}
+	if next != (broker.DelayPage{}) {
+		page["next"] = next
+	}
+	return page
 }
 
 func (s *session) changeDelayed(r *remoting.Request) error {
@@ -93,11 +102,11 @@ func (s *session) changeDelayed(r *remoting.Request) error {
 	if err := readJSON(r, &c); err != nil {
 		return err
 	}
-	changed, err := s.broker.ChangeDelayed(c)
+	changed, next, err := s.broker.ChangeDelayed(c)
 	if err != nil {
 		return err
 	}
-	return s.okJSON(r, map[string]any{"messages": changed})
+	return s.okJSON(r, pageOf(changed, next))
 }
 
 func (s *session) listSchedules(r *remoting.Request) error {
