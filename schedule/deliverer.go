@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -83,7 +82,7 @@ func (d *delivery) run() (full bool, err error) {
 	full, err = d.collect(now)
 	if err != nil || len(d.items) == 0 {
 		d.giveBack(0)
-		return false, err
+		return full && err == nil, err
 	}
 	used, err := d.build(now)
 	if err != nil {
@@ -105,7 +104,8 @@ func (d *delivery) run() (full bool, err error) {
 func (d *delivery) collect(now int64) (full bool, err error) {
 	s := d.s
 	d.items = d.items[:0]
-	if err := s.moveStrays(now); err != nil {
+	more, err := s.moveStrays(now)
+	if err != nil {
 		return false, err
 	}
 	if err := d.lookAtLevels(); err != nil {
@@ -115,7 +115,7 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 		s.mu.Lock()
 		if s.closing || !s.caughtUp { // what was recalled before the start must be known
 			s.mu.Unlock()
-			return false, nil
+			return more && !s.closing, nil
 		}
 		limit := now
 		if !s.rowFault && s.loaded.due <= now {
@@ -131,7 +131,7 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 			}
 		}
 		if !found {
-			return false, nil
+			return more, nil
 		}
 		s.mu.Lock()
 		s.takeLocked(&item)
@@ -375,66 +375,4 @@ func (s *Service) untilNext() time.Duration {
 		}
 	}
 	return time.UnixMilli(next).Sub(now)
-}
-
-// moveStrays makes rows of level messages that would hold up those behind them:
-// the clock was set back, or they were stored when the level was longer.
-func (s *Service) moveStrays(now int64) error {
-	rules := s.o.Rules()
-	for _, l := range s.levels {
-		if l.number > len(rules.Levels) {
-			continue
-		}
-		limit := now + rules.Levels.Delay(l.number).Milliseconds() + 1000
-		for {
-			e, err := s.head(l, 0)
-			if err != nil {
-				return fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
-			}
-			if e == nil || e.TagCode <= limit || e.Size <= 0 {
-				break
-			}
-			if err := s.moveStray(l, *e); err != nil {
-				return fmt.Errorf("set a message of delay level %d aside: %w", l.number, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Service) moveStray(l *level, e Entry) error {
-	v, err := s.log.Record(e.Position)
-	if err != nil && !errors.Is(err, ErrGone) {
-		return err
-	}
-	if err := s.log.Sync(); err != nil { // the progress says that those before are delivered
-		return err
-	}
-	s.rowMu.Lock()
-	defer s.rowMu.Unlock()
-	c := s.rows.change()
-	s.mu.Lock()
-	_, skip := s.skip[e.Position]
-	s.mu.Unlock()
-	if err == nil && !skip {
-		topic, _ := v.Properties().Get(message.PropRealTopic)
-		if err := c.add(rowKey{e.TagCode, e.Position}, topic); err != nil {
-			return err
-		}
-	}
-	if err := s.rows.marks.PutTo(&c.batch, l.mark(), l.next+1); err != nil {
-		return err
-	}
-	if err := c.write(kv.Buffered); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	l.next++
-	if skip {
-		s.skipped = append(s.skipped, e.Position)
-	}
-	s.mu.Unlock()
-	s.addDue(c.added)
-	s.pending.Store(s.rows.total())
-	return nil
 }

@@ -39,6 +39,7 @@ type memLog struct {
 	block     func() error // decides the next append
 	onSync    func()       // called by each Sync
 	noIndex   bool
+	syncs     int
 	appends   int
 	delivered []message.View // records of topics that are not the schedule's own, in order
 	came      []time.Time    // when they came, by a clock that is never set
@@ -166,6 +167,7 @@ func (l *memLog) Sync() error {
 		return l.fail
 	}
 	l.synced = len(l.records)
+	l.syncs++
 	return nil
 }
 

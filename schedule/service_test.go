@@ -256,6 +256,38 @@ func TestChangedLevelsMisplaceNothing(t *testing.T) {
 	}
 }
 
+func TestStraysAreSetAsideInChunks(t *testing.T) {
+	bubble(t, func(w *world) {
+		const total = 2*strayChunk + 10
+		noError(t, "Close", w.s.Close())
+		w.o.Idle = true
+		w.open()
+		for i := range total {
+			w.send("t", fmt.Sprint("stray", i), message.PropDelay, "18")
+		}
+		w.step.Store(int64(-3 * time.Hour))
+		w.send("t", "due", message.PropTimerDelayMs, "1")
+		time.Sleep(time.Millisecond)
+		noError(t, "keep", w.s.keep(t.Context()))
+		d := &delivery{s: w.s}
+		syncs := w.log.syncs
+		for i, left := range []int{strayChunk + 10, 10, 0} {
+			full, err := d.run()
+			if waits := w.s.Stats().Levels[18]; err != nil || waits != int64(left) || full != (left > 0) || w.log.syncs != syncs+i+1 {
+				t.Errorf("after %d batches %d are left, want %d; full is %v; %d syncs; %v", i+1, waits, left, full, w.log.syncs-syncs, err)
+			}
+			w.want("due")
+		}
+		noError(t, "Close", w.s.Close())
+		w.o.Idle = false
+		w.open()
+		after(6 * time.Hour)
+		if n := len(w.delivered()); n != total+1 {
+			t.Errorf("%d messages came, want %d", n, total+1)
+		}
+	})
+}
+
 func TestShorterLevelsHoldNothingNewUp(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.send("t", "old-1", message.PropDelay, "18")
