@@ -194,7 +194,7 @@ func (s *Service) carryRowsLocked(c *carrier, upto message.Position) error {
 func (s *Service) carry(c *carrier, pos message.Position, due int64) error {
 	v, err := s.log.Record(pos)
 	if err == nil {
-		err = s.verify(rowKey{due, pos}, v)
+		err = s.verifyRow(rowKey{due, pos}, v)
 	}
 	if errors.Is(err, ErrGone) {
 		return nil
@@ -253,6 +253,9 @@ func (s *Service) carrySchedulesLocked(c *carrier, upto message.Position) error 
 	s.mu.Unlock()
 	for i := range old {
 		v, err := s.log.Record(old[i].Position)
+		if err == nil {
+			err = verifySchedule(old[i].Name, v)
+		}
 		if errors.Is(err, ErrGone) {
 			continue
 		}

@@ -252,8 +252,9 @@ func (s *Service) control(name, op string) error {
 	s.rowMu.Lock()
 	defer s.rowMu.Unlock()
 	var p message.Properties
-	p = p.Append(PropCronName, name).Append(PropOperation, op)
-	m := message.Message{Topic: TopicRecurring, Body: []byte("0"), BornTimestamp: s.o.Now().UnixMilli(), BornHost: s.o.Host(), Properties: p}
+	now := s.o.Now().UnixMilli()
+	p = p.Append(PropCronName, name).Append(PropOperation, op).Append(PropDue, dueStamp(now, now, 0))
+	m := message.Message{Topic: TopicRecurring, Body: []byte("0"), BornTimestamp: now, BornHost: s.o.Host(), Properties: p}
 	if err := s.log.Append([]message.Message{m}); err != nil {
 		return err
 	}

@@ -111,14 +111,14 @@ func (r *Rules) deferRecurring(m *message.Message, now time.Time) (Deferred, err
 	if d.until > 0 && d.plan.Next(now).UnixMilli() > d.until {
 		return Deferred{}, illegal("%s is before the first firing of %q", PropCronUntil, d.spec)
 	}
-	m.Properties = withReal(m.Properties, m).Set(PropCronName, d.name)
+	m.Properties = withReal(m.Properties, m).Set(PropCronName, d.name).Append(PropDue, dueStamp(now.UnixMilli(), m.BornTimestamp, m.ReconsumeTimes))
 	m.Topic, m.QueueID = TopicRecurring, 0
 	return Deferred{Recurring: true}, nil
 }
 
 // firing makes the message of a definition the one that is delivered.
 func (s *Service) firing(m *message.Message, name string, planned, now int64) {
-	m.Properties = m.Properties.Without(PropCron, PropCronName, PropCronUntil, PropCronCount, PropCronMissed, PropState, PropReplaces,
+	m.Properties = m.Properties.Without(PropCron, PropCronName, PropCronUntil, PropCronCount, PropCronMissed, PropState, PropReplaces, PropDue,
 		message.PropRealTopic, message.PropRealQueueID, message.PropUniqueKey).
 		Append(message.PropUniqueKey, s.o.NewID()).
 		Append(PropSchedule, name).Append(PropPlanned, strconv.FormatInt(planned, 10))

@@ -228,8 +228,8 @@ func (d *delivery) build(now int64) (used int, err error) {
 			continue
 		}
 		v, err := d.s.log.Record(item.key.pos)
-		if err == nil && item.level == nil && item.schedule == nil {
-			err = d.s.verify(item.key, v)
+		if err == nil && item.level == nil {
+			err = d.s.verify(item, v)
 		}
 		if errors.Is(err, ErrGone) {
 			d.s.stats.lost.Add(1)
@@ -254,9 +254,23 @@ func (d *delivery) build(now int64) (used int, err error) {
 	return len(d.items), nil
 }
 
-// verify makes sure that a record is the one that a row means, with ErrGone if
-// not: a power cut can leave the row of a record that the log has lost.
-func (s *Service) verify(k rowKey, v message.View) error {
+// verify makes sure that a record is the one that a row or a schedule means, with
+// ErrGone if not: a power cut can leave the row of a record that the log has lost.
+func (s *Service) verify(item *dueItem, v message.View) error {
+	if item.schedule == nil {
+		return s.verifyRow(item.key, v)
+	}
+	return verifySchedule(item.schedule.Name, v)
+}
+
+func verifySchedule(name string, v message.View) error {
+	if p := v.Properties(); string(v.Topic()) != TopicRecurring || p.Value(PropCronName) != name || p.Value(PropOperation) != "" {
+		return fmt.Errorf("%w: the record is another one", ErrGone)
+	}
+	return nil
+}
+
+func (s *Service) verifyRow(k rowKey, v message.View) error {
 	due, ok := dueOf(v.Properties())
 	switch string(v.Topic()) {
 	case message.TopicTimer:
@@ -364,6 +378,9 @@ func (s *Service) untilNext() time.Duration {
 	}
 	if s.due.Len() > 0 {
 		next = min(next, s.due.First().due)
+	}
+	if !s.rowFault {
+		next = min(next, s.loaded.due) // then more is to be loaded
 	}
 	if first := s.schedules.first(); first != nil {
 		next = min(next, first.at)

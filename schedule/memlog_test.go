@@ -43,6 +43,7 @@ type memLog struct {
 	appends   int
 	delivered []message.View // records of topics that are not the schedule's own, in order
 	came      []time.Time    // when they came, by a clock that is never set
+	wall      []int64        // and by the one that may be
 }
 
 func newMemLog(now func() time.Time) *memLog {
@@ -146,7 +147,7 @@ func (l *memLog) append(messages []message.Message, codes []int64) error {
 		l.end += message.Position(len(rec))
 		topics = append(topics, m.Topic)
 		if m.Topic != message.TopicSchedule && m.Topic != message.TopicTimer && m.Topic != TopicRecurring {
-			l.delivered, l.came = append(l.delivered, v), append(l.came, time.Now())
+			l.delivered, l.came, l.wall = append(l.delivered, v), append(l.came, time.Now()), append(l.wall, l.now().UnixMilli())
 		}
 	}
 	tell := l.arrived
@@ -199,7 +200,7 @@ func (l *memLog) views() []message.View {
 func (l *memLog) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.delivered, l.came = nil, nil
+	l.delivered, l.came, l.wall = nil, nil, nil
 }
 
 // powerCut loses what was not synced, down to keep records more than that.
@@ -215,7 +216,7 @@ func (l *memLog) powerCut(keep int) {
 	}
 	for i, v := range l.delivered {
 		if v.Position() >= l.end {
-			l.delivered, l.came = l.delivered[:i], l.came[:i]
+			l.delivered, l.came, l.wall = l.delivered[:i], l.came[:i], l.wall[:i]
 			break
 		}
 	}
@@ -358,14 +359,16 @@ func (w *world) trySend(topic, body string, props ...string) (message.Position, 
 
 type arrival struct {
 	body string
-	at   int64
+	at   int64 // store time
+	wall int64 // by the clock of the moment
+	view message.View
 }
 
 func (w *world) delivered() (list []arrival) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
-	for _, v := range w.log.delivered {
-		list = append(list, arrival{string(v.Body()), v.StoreTimestamp()})
+	for i, v := range w.log.delivered {
+		list = append(list, arrival{string(v.Body()), v.StoreTimestamp(), w.log.wall[i], v})
 	}
 	return list
 }

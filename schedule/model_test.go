@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -19,6 +20,7 @@ type waiting struct {
 	timed    bool
 	got      int  // deliveries that the log has
 	mayAgain bool // a crash may have made it come again
+	anyOrder bool // the order was lost with the kv store
 }
 
 // model is the list that a service is compared with.
@@ -27,7 +29,10 @@ type model struct {
 	r       *rand.Rand
 	list    []*waiting
 	crashed bool
-	seen    int // deliveries that were looked at
+	seen    int   // deliveries that were looked at
+	calm    int64 // what is due behind it comes at its time: the clock was not set since, and the service ran
+	rewound int64 // the latest time that the clock ever showed before it was set back
+	crons   map[string]*recurs
 	trace   []string
 }
 
@@ -37,6 +42,9 @@ type model struct {
 //   - Nothing is delivered early, by the clock of the moment.
 //   - What was cancelled is not delivered, and every other message is.
 //   - Nothing is delivered twice, except around a crash.
+//   - What is due comes in the order of due time, and within slack of its time,
+//     or of when the service could know.
+//   - Schedules fire for each of their times, as far as their policy wants it.
 //   - An answer to a cancel or a move is true.
 func TestModel(t *testing.T) {
 	rounds := 12
@@ -46,7 +54,7 @@ func TestModel(t *testing.T) {
 	for range rounds {
 		seed := rand.Uint64()
 		synctest.Test(t, func(t *testing.T) {
-			m := &model{w: newWorld(t), r: rand.New(rand.NewPCG(seed, 1))}
+			m := &model{w: newWorld(t), r: rand.New(rand.NewPCG(seed, 1)), crons: map[string]*recurs{}}
 			m.w.s.Close()
 			m.w.o.MaxDue, m.w.o.MaxBatch = 1+m.r.IntN(40), 1+m.r.IntN(10)
 			m.w.open()
@@ -71,6 +79,10 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// slack is how late a message may come, in ms: the deliverer rests between full
+// batches, and level messages may overtake each other by tailSlack.
+const slack = 10 + tailSlack
+
 func (m *model) note(format string, args ...any) {
 	m.trace = append(m.trace, fmt.Sprintf("%v: %s\n", m.w.now().UnixMilli(), fmt.Sprintf(format, args...)))
 }
@@ -79,8 +91,12 @@ func (m *model) step() {
 	switch n := m.r.IntN(100); {
 	case n < 45:
 		m.send()
-	case n < 55:
+	case n < 54:
 		m.change()
+	case n < 56:
+		m.addSchedule()
+	case n < 57:
+		m.removeSchedule()
 	case n < 85:
 		m.pass(time.Duration(m.r.Int64N(int64(8 * time.Second))))
 	case n < 89:
@@ -119,9 +135,12 @@ func (m *model) send() {
 // look compares what was delivered since the last time with the list.
 func (m *model) look() {
 	synctest.Wait()
-	now := m.w.now().UnixMilli()
 	list := m.w.delivered()
+	last := int64(0)
 	for _, a := range list[min(m.seen, len(list)):] {
+		if m.fired(a) {
+			continue
+		}
 		i := slices.IndexFunc(m.list, func(x *waiting) bool { return x.body == a.body })
 		if i < 0 {
 			m.w.t.Errorf("%s was delivered, which was cancelled", a.body)
@@ -132,12 +151,26 @@ func (m *model) look() {
 		if x.got > 1 && !x.mayAgain {
 			m.w.t.Errorf("%s was delivered %d times", x.body, x.got)
 		}
-		if x.due > now {
-			m.w.t.Errorf("%s was delivered %d ms early", x.body, x.due-now)
+		if x.anyOrder && a.wall >= x.due {
+			continue
 		}
+		switch late := a.wall - max(x.due, m.calm); {
+		case a.wall < x.due:
+			m.w.t.Errorf("%s was delivered %d ms early", x.body, x.due-a.wall)
+		case late > slack && x.got == 1:
+			m.w.t.Errorf("%s was delivered %d ms late", x.body, late)
+		case x.due < last-slack:
+			m.w.t.Errorf("%s was delivered behind what is due %d ms later", x.body, last-x.due)
+		}
+		last = x.due
 	}
 	m.seen = len(list)
+	m.lookAtSchedules(m.w.now().UnixMilli())
 }
+
+// disturbed notes that the clock was set, or the service began to run: within
+// longestNap it knows.
+func (m *model) disturbed() { m.calm = m.w.now().Add(longestNap).UnixMilli() }
 
 func (m *model) pass(d time.Duration) {
 	time.Sleep(d)
@@ -195,6 +228,9 @@ func (m *model) again() {
 	for _, x := range m.list {
 		x.mayAgain = x.mayAgain || x.got > 0
 	}
+	for _, c := range m.crons {
+		c.mayAgain = c.newest
+	}
 }
 
 func (m *model) crash() {
@@ -203,6 +239,7 @@ func (m *model) crash() {
 	m.w.crash()
 	m.look()
 	m.again()
+	m.disturbed()
 	m.w.open()
 	m.look()
 }
@@ -218,6 +255,7 @@ func (m *model) powerCut() {
 	m.note("power cut, kv lost: %v", lostDB)
 	end := m.w.log.tail()
 	m.list = slices.DeleteFunc(m.list, func(x *waiting) bool { return x.pos >= end })
+	maps.DeleteFunc(m.crons, func(_ string, c *recurs) bool { return c.pos >= end })
 	m.seen = len(m.w.delivered())
 	// What is left of the deliveries is all there is.
 	for _, x := range m.list {
@@ -231,7 +269,12 @@ func (m *model) powerCut() {
 			}
 		}
 	}
+	m.recount()
+	m.disturbed()
 	if lostDB {
+		for _, x := range m.list {
+			x.anyOrder = true // a level's queue may have strays in it that had been set aside
+		}
 		old := m.w.db
 		m.w.newDB()
 		if err := old.Close(); err != nil {
@@ -250,6 +293,7 @@ func (m *model) restart() {
 	}
 	m.look()
 	time.Sleep(time.Duration(m.r.Int64N(int64(time.Minute))))
+	m.disturbed()
 	m.w.open()
 	m.look()
 }
@@ -278,10 +322,15 @@ func (m *model) carry() {
 func (m *model) stepClock() {
 	m.look()
 	step := time.Duration(m.r.Int64N(int64(2*time.Minute))) - time.Minute
+	if m.r.IntN(4) == 0 {
+		step = time.Duration(m.r.Int64N(int64(10 * time.Minute))) // as after the process or the machine was suspended
+	}
 	m.note("the clock steps by %v", step)
+	m.rewound = max(m.rewound, m.w.now().UnixMilli())
 	m.w.step.Add(int64(step))
-	// Store times do not run back: levels count from them.
-	m.pass(1100 * time.Millisecond)
+	m.disturbed()
+	m.look()
+	m.pass(time.Duration(m.r.Int64N(int64(2 * time.Second))))
 }
 
 func (m *model) finish() {

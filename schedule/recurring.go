@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -192,10 +193,25 @@ func (t *scheduleTable) changeAgain(list []Schedule) {
 	}
 }
 
-// loadSchedules takes the stored schedules up.
+// loadSchedules takes the stored schedules up. One whose record the log has lost
+// in a power cut goes.
 func (s *Service) loadSchedules() error {
 	now := s.o.Now()
-	return s.rows.schedules.Range(nil, nil, func(_ []byte, stored Schedule) bool {
+	var fault error
+	err := s.rows.schedules.Range(nil, nil, func(key []byte, stored Schedule) bool {
+		v, err := s.log.Record(stored.Position)
+		if err == nil {
+			err = verifySchedule(stored.Name, v)
+		}
+		if errors.Is(err, ErrGone) {
+			s.o.Warn("a schedule is gone: the log has lost its message", "schedule", stored.Name, "position", stored.Position)
+			fault = s.rows.schedules.Delete(key, kv.Buffered)
+			return fault == nil
+		}
+		if err != nil {
+			fault = fmt.Errorf("read the message of the schedule %s: %w", stored.Name, err)
+			return false
+		}
 		plan, err := ParseCron(stored.Spec, now)
 		if err != nil {
 			s.o.Warn("a schedule does not fire any more", "schedule", stored.Name, "error", err)
@@ -204,6 +220,7 @@ func (s *Service) loadSchedules() error {
 		s.schedules.set(&liveSchedule{Schedule: stored, plan: plan}, now.UnixMilli())
 		return true
 	})
+	return errors.Join(err, fault)
 }
 
 // replanSchedules reckons all next times anew, after a step of the clock.
@@ -276,7 +293,7 @@ func (s *Service) indexDefinition(c *indexing, v message.View) error {
 		if l := s.schedules.byName[name]; l != nil && l.Paused != (op == opPause) {
 			l.Paused = op == opPause
 			if !l.Paused {
-				l.Last = max(l.Last, v.StoreTimestamp())
+				l.Last = max(l.Last, sentAt(v))
 			}
 			s.schedules.plan(l, now.UnixMilli())
 		}
@@ -284,6 +301,15 @@ func (s *Service) indexDefinition(c *indexing, v message.View) error {
 	}
 	c.defs = append(c.defs, name)
 	return nil
+}
+
+// sentAt returns when a definition was sent, by the clock of that moment: the
+// store time may be ahead of it.
+func sentAt(v message.View) int64 {
+	if at, ok := stampedDue(v); ok {
+		return at
+	}
+	return v.StoreTimestamp()
 }
 
 func (s *Service) newSchedule(v message.View, now time.Time) (*liveSchedule, error) {
@@ -298,7 +324,7 @@ func (s *Service) newSchedule(v message.View, now time.Time) (*liveSchedule, err
 	}
 	l := &liveSchedule{plan: d.plan, Schedule: Schedule{
 		Name: d.name, Topic: m.Topic, Queue: m.QueueID, Spec: d.spec, Until: d.until, Count: d.count, Missed: d.missed,
-		Created: v.StoreTimestamp(), Last: v.StoreTimestamp(), Position: v.Position(),
+		Created: sentAt(v), Last: sentAt(v), Position: v.Position(),
 	}}
 	if text := p.Value(PropState); text != "" {
 		var st Schedule

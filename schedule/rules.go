@@ -32,7 +32,8 @@ const (
 
 	// PropReplaces is on a record that takes the place of a waiting one.
 	PropReplaces = "MERLIN_REPLACES"
-	// PropDue is on a level message: when it is due, see stampDue.
+	// PropDue is on a level message: when it is due, see dueStamp; and on a record
+	// of the topic of schedules: when it was sent.
 	PropDue = "MERLIN_DUE_MS"
 )
 
