@@ -54,6 +54,7 @@ type delivery struct {
 	s        *Service
 	items    []dueItem
 	heads    []*Entry // of each level: the first that was not taken
+	unwanted []bool   // of each head: nobody waits for it
 	messages []message.Message
 	sent     []int // which item each message is of
 	last     int64 // when the batch before began
@@ -126,7 +127,14 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 		s.mu.Unlock()
 		best := -1
 		for i, e := range d.heads {
-			if e != nil && e.TagCode <= limit && (!found || e.TagCode < item.key.due) {
+			if e == nil {
+				continue
+			}
+			due := e.TagCode
+			if d.unwanted[i] {
+				due = min(due, limit) // it must not hold up what came when the clock was set back
+			}
+			if due <= limit && (!found || due < item.key.due) {
 				item, found, best = dueItem{key: rowKey{e.TagCode, e.Position}, level: s.levels[i], unwanted: e.Size <= 0}, true, i
 			}
 		}
@@ -149,9 +157,9 @@ func (d *delivery) collect(now int64) (full bool, err error) {
 // lookAtLevels finds the next entry of each level, once for a batch: asking
 // for each message what came to all levels takes longer than delivering it.
 func (d *delivery) lookAtLevels() error {
-	d.heads = d.heads[:0]
+	d.heads, d.unwanted = d.heads[:0], d.unwanted[:0]
 	for i := range d.s.levels {
-		d.heads = append(d.heads, nil)
+		d.heads, d.unwanted = append(d.heads, nil), append(d.unwanted, false)
 		if err := d.lookAtLevel(i); err != nil {
 			return err
 		}
@@ -163,6 +171,11 @@ func (d *delivery) lookAtLevel(i int) (err error) {
 	l := d.s.levels[i]
 	if d.heads[i], err = d.s.head(l, l.taken); err != nil {
 		return fmt.Errorf("read the queue of delay level %d: %w", l.number, err)
+	}
+	if e := d.heads[i]; e != nil {
+		d.s.mu.Lock()
+		_, d.unwanted[i] = d.s.skip[e.Position]
+		d.s.mu.Unlock()
 	}
 	return nil
 }

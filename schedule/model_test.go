@@ -17,7 +17,6 @@ type waiting struct {
 	body     string
 	due      int64
 	pos      message.Position
-	timed    bool
 	got      int  // deliveries that the log has
 	mayAgain bool // a crash may have made it come again
 	anyOrder bool // the order was lost with the kv store
@@ -107,28 +106,33 @@ func (m *model) step() {
 		m.restart()
 	case n < 95:
 		m.carry()
+	case n < 97:
+		m.setBack()
 	default:
 		m.stepClock()
 	}
 }
 
 func (m *model) send() {
-	now := m.w.now().UnixMilli()
-	body := fmt.Sprint(m.w.n)
-	x := &waiting{body: body, timed: m.r.IntN(3) > 0}
-	if x.timed {
-		delay := m.r.Int64N(20_000)
-		if m.r.IntN(5) == 0 {
-			delay = m.r.Int64N(300_000)
-		}
-		x.due = now + delay
-		x.pos, _ = m.w.send("t", body, message.PropTimerDelayMs, fmt.Sprint(delay))
-	} else {
-		level := 1 + m.r.IntN(4)
-		x.pos, _ = m.w.send("t", body, message.PropDelay, fmt.Sprint(level))
-		x.due = now + m.w.rules.Load().Levels.Delay(level).Milliseconds()
+	if m.r.IntN(3) == 0 {
+		m.sendLevel(1 + m.r.IntN(4))
+		return
 	}
-	m.note("send %s due %d at %d", body, x.due, x.pos)
+	delay := m.r.Int64N(20_000)
+	if m.r.IntN(5) == 0 {
+		delay = m.r.Int64N(300_000)
+	}
+	m.sent(delay, message.PropTimerDelayMs, fmt.Sprint(delay))
+}
+
+func (m *model) sendLevel(level int) {
+	m.sent(m.w.rules.Load().Levels.Delay(level).Milliseconds(), message.PropDelay, fmt.Sprint(level))
+}
+
+func (m *model) sent(delay int64, name, value string) {
+	x := &waiting{body: fmt.Sprint(m.w.n), due: m.w.now().UnixMilli() + delay}
+	x.pos, _ = m.w.send("t", x.body, name, value)
+	m.note("send %s due %d at %d", x.body, x.due, x.pos)
 	m.list = append(m.list, x)
 }
 
@@ -319,18 +323,33 @@ func (m *model) carry() {
 	}
 }
 
+// setBack sets the clock back while messages of one level wait at different
+// times, and sends another.
+func (m *model) setBack() {
+	for range 4 {
+		m.sendLevel(4)
+		m.pass(time.Duration(m.r.Int64N(int64(10 * time.Second))))
+	}
+	m.setClock(-time.Duration(m.r.Int64N(int64(20 * time.Second))))
+	m.sendLevel(4)
+}
+
 func (m *model) stepClock() {
-	m.look()
 	step := time.Duration(m.r.Int64N(int64(2*time.Minute))) - time.Minute
 	if m.r.IntN(4) == 0 {
 		step = time.Duration(m.r.Int64N(int64(10 * time.Minute))) // as after the process or the machine was suspended
 	}
+	m.setClock(step)
+	m.look()
+	m.pass(time.Duration(m.r.Int64N(int64(2 * time.Second))))
+}
+
+func (m *model) setClock(step time.Duration) {
+	m.look()
 	m.note("the clock steps by %v", step)
 	m.rewound = max(m.rewound, m.w.now().UnixMilli())
 	m.w.step.Add(int64(step))
 	m.disturbed()
-	m.look()
-	m.pass(time.Duration(m.r.Int64N(int64(2 * time.Second))))
 }
 
 func (m *model) finish() {
