@@ -39,7 +39,7 @@ func (b *Broker) deferred(m *message.Message) (schedule.Deferred, error) {
 	if err != nil {
 		return d, delayRefusal(err)
 	}
-	if delays := b.delays.Load(); d.Recurring && delays != nil && delays.ScheduleCount() >= schedule.MaxSchedules {
+	if delays := b.delays.Load(); d.Recurring && delays != nil && !delays.ScheduleRoom(m.Properties.Value(schedule.PropCronName)) {
 		return d, refuse(KindIllegalMessage, "there are %d recurring messages, which is the most; remove one first", schedule.MaxSchedules)
 	}
 	return d, nil

@@ -374,11 +374,12 @@ func (s *Service) Schedules() []Schedule {
 	return list
 }
 
-// ScheduleCount returns how many recurring messages there are.
-func (s *Service) ScheduleCount() int {
+// ScheduleRoom tells whether there is room for a recurring message of a name: it
+// takes the place of one that has it.
+func (s *Service) ScheduleRoom(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.schedules.byName)
+	return len(s.schedules.byName) < MaxSchedules || s.schedules.byName[name] != nil
 }
 
 // NextFirings returns the next n planned times of a schedule, Unknown if there

@@ -113,6 +113,23 @@ func (m *model) recount() {
 	}
 }
 
+func TestFullTableTakesReplacements(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.s.mu.Lock()
+		for i := range MaxSchedules {
+			w.s.schedules.byName[fmt.Sprint(i)] = nil
+		}
+		w.s.schedules.byName["7"] = &liveSchedule{}
+		w.s.mu.Unlock()
+		if !w.s.ScheduleRoom("7") || w.s.ScheduleRoom("new") {
+			t.Error("a full table takes what is new, or refuses a replacement")
+		}
+		w.s.mu.Lock()
+		clear(w.s.schedules.byName)
+		w.s.mu.Unlock()
+	})
+}
+
 func TestScheduleCountsFromTheClockOfItsSending(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.send("t", "before")

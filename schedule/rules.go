@@ -120,7 +120,7 @@ func (r *Rules) Defer(m *message.Message, now time.Time) (d Deferred, err error)
 	if t := m.SysFlag.Transaction(); t == message.FlagPrepared || t == message.FlagRollback {
 		return Deferred{}, nil
 	}
-	asked, err := readAsked(m.Properties)
+	asked, err := r.readAsked(m.Properties)
 	if err != nil {
 		return Deferred{}, err
 	}
@@ -164,12 +164,12 @@ func (a *asked) timed() bool {
 	return a.sec != "" || a.ms != "" || a.deliver != "" || a.started != ""
 }
 
-func readAsked(p message.Properties) (a asked, err error) {
+func (r *Rules) readAsked(p message.Properties) (a asked, err error) {
 	for name, value := range p.All() {
 		switch string(name) {
 		case message.PropDelay:
 			if a.level, err = strconv.Atoi(string(value)); err != nil {
-				return a, illegal("%s is %q; write the number of a delay level, such as 3", name, clip(value))
+				return a, illegal("%s is %q; write the number of a delay level, 1 to %d", name, clip(value), len(r.Levels))
 			}
 		case message.PropTimerDelaySec:
 			a.sec = string(value)
@@ -326,8 +326,16 @@ func (r *Rules) instant(a asked, now int64) (due int64, err error) {
 }
 
 func (r *Rules) tooFar(name, text string) error {
-	return illegal("timer message illegal, the delay time should not be bigger than the max delay %dms: %s is %q, and timerMaxDelaySec allows %d days ahead",
-		r.Longest.Milliseconds(), name, clip([]byte(text)), int64(r.Longest/(24*time.Hour)))
+	return illegal("timer message illegal, the delay time should not be bigger than the max delay %dms: %s is %q, and timerMaxDelaySec allows %s ahead",
+		r.Longest.Milliseconds(), name, clip([]byte(text)), span(r.Longest))
+}
+
+// span writes a duration in days, if it is a whole number of them.
+func span(d time.Duration) string {
+	if days := d / (24 * time.Hour); days > 0 && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d days", days)
+	}
+	return d.String()
 }
 
 func formatMs(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }

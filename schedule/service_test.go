@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,12 @@ func TestRefusals(t *testing.T) {
 			var refused *RefusedError
 			if !errors.As(err, &refused) || refused.Kind != Illegal {
 				t.Errorf("%q: %v, want a refusal", c, err)
+			}
+		}
+		w.change(func(r *Rules) { r.Longest = 90 * time.Minute })
+		for text, c := range map[string][2]string{"1h30m0s ahead": {message.PropTimerDelaySec, "7200"}, "1 to 18": {message.PropDelay, "soon"}} {
+			if _, _, err := w.trySend("t", "x", c[0], c[1]); err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%q: %v, want %q in it", c, err, text)
 			}
 		}
 		w.change(func(r *Rules) { r.Timer = false })
