@@ -250,6 +250,7 @@ type Schedule struct {
 	Topic   string    `json:"topic"`
 	Queue   int32     `json:"queue"`
 	Spec    string    `json:"spec"`
+	Keys    string    `json:"keys,omitempty"` // of each message, separated by spaces
 	Until   Instant   `json:"until,omitzero"`
 	Count   int64     `json:"count,omitempty"`
 	Missed  string    `json:"missed"` // skip, once or all

@@ -31,6 +31,7 @@ type Schedule struct {
 	Topic    string           `json:"topic"`
 	Queue    int32            `json:"queue"`
 	Spec     string           `json:"spec"`
+	Keys     string           `json:"keys,omitempty"`   // of each message, separated by spaces
 	Until    int64            `json:"until,omitempty"`  // last instant of a firing
 	Count    int64            `json:"count,omitempty"`  // how often it fires at most
 	Missed   string           `json:"missed"`           // MissedSkip, MissedOnce or MissedAll
@@ -323,7 +324,7 @@ func (s *Service) newSchedule(v message.View, now time.Time) (*liveSchedule, err
 		return nil, err
 	}
 	l := &liveSchedule{plan: d.plan, Schedule: Schedule{
-		Name: d.name, Topic: m.Topic, Queue: m.QueueID, Spec: d.spec, Until: d.until, Count: d.count, Missed: d.missed,
+		Name: d.name, Topic: m.Topic, Queue: m.QueueID, Spec: d.spec, Keys: p.Value(message.PropKeys), Until: d.until, Count: d.count, Missed: d.missed,
 		Created: sentAt(v), Last: sentAt(v), Position: v.Position(),
 	}}
 	if text := p.Value(PropState); text != "" {

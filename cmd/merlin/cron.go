@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,37 +91,90 @@ skip them, fire once for all, or fire all of them.`,
 }
 
 func (a *app) cronList() *cobra.Command {
-	var topic string
+	var f cronFilter
+	var from, to string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List schedules",
+		Short: "List schedules by name",
+		Long: `Lists schedules by name, of all brokers. --from and --to are times (RFC 3339) or
+durations from now on. Where more follow, the last line, or "next" with --json, is
+what --after wants for the next page.`,
 		Example: `  merlin cron list
+  merlin cron list --key order-17 --to 1h
   merlin cron list --topic orders --json`,
 		Args: args(cobra.NoArgs, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.from, err = parseComing(from); err != nil {
+				return usagef(cmd, "--from %w", err)
+			}
+			if f.to, err = parseComing(to); err != nil {
+				return usagef(cmd, "--to %w", err)
+			}
+			if f.max < 1 {
+				return usagef(cmd, "--max %d: want 1 or more", f.max)
+			}
 			return a.withAdmin(cmd, func(ctx context.Context, admin *client.Admin) error {
 				all, err := admin.Schedules(ctx)
 				if err != nil {
 					return err
 				}
-				list := []client.Schedule{}
-				for _, s := range all {
-					if topic == "" || s.Topic == topic {
-						list = append(list, s)
-					}
+				list, next := f.page(all)
+				answer := map[string]any{"schedules": list}
+				if next != "" {
+					answer["next"] = next
 				}
-				return a.print(map[string]any{"schedules": list}, func(w io.Writer) {
+				return a.print(answer, func(w io.Writer) {
 					r := &rows{head: []any{"NAME", "TOPIC", "EXPRESSION", "STATE", "NEXT", "FIRED", "MISSED", "BROKER"}, nums: []int{6}}
 					for _, s := range list {
 						r.add(s.Name, s.Topic, s.Spec, cronState(&s), when(&s.Next.Time), s.Fired, s.Missed, s.Broker)
 					}
 					a.table(w, r)
+					if next != "" {
+						fmt.Fprintf(w, "more: --after '%s'\n", next)
+					}
 				})
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&topic, "topic", "t", "", "only those of this topic")
+	flags := cmd.Flags()
+	flags.StringVarP(&f.topic, "topic", "t", "", "only those of this topic")
+	flags.StringVarP(&f.key, "key", "k", "", "only those whose messages have this key")
+	flags.StringVar(&from, "from", "", "that fire next at or after: a time, or a duration from now")
+	flags.StringVar(&to, "to", "", "that fire next before: likewise")
+	flags.IntVarP(&f.max, "max", "n", 1000, "at most so many")
+	flags.StringVar(&f.after, "after", "", "go on where an earlier page ended")
 	return cmd
+}
+
+// cronFilter says which schedules to list. Zero values match all.
+type cronFilter struct {
+	topic, key string
+	from, to   time.Time // of the next firing: at or after, and before
+	after      string    // name
+	max        int
+}
+
+// page returns the first schedules behind after that fit, and the name behind
+// which others follow, "" if none do. all is in order of names; those of one
+// name, at several brokers, stay together.
+func (f *cronFilter) page(all []client.Schedule) (list []client.Schedule, next string) {
+	list = []client.Schedule{}
+	for _, s := range all {
+		next := s.Next.Time
+		switch {
+		case f.after != "" && s.Name <= f.after,
+			f.topic != "" && s.Topic != f.topic,
+			f.key != "" && !slices.Contains(strings.Fields(s.Keys), f.key),
+			!f.from.IsZero() && (next.IsZero() || next.Before(f.from)),
+			!f.to.IsZero() && (next.IsZero() || !next.Before(f.to)):
+			continue
+		}
+		if n := len(list); n >= f.max && list[n-1].Name != s.Name {
+			return list, list[n-1].Name
+		}
+		list = append(list, s)
+	}
+	return list, ""
 }
 
 func cronState(s *client.Schedule) string {
