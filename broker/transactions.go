@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"time"
@@ -198,17 +199,26 @@ func (p txnProducer) Check(c *txn.Check) error {
 // txnLog gives transactions the store.
 type txnLog struct{ b *Broker }
 
-func (l txnLog) Record(pos message.Position) (message.View, error) { return l.b.store.Record(pos) }
-func (l txnLog) End() message.Position                             { return l.b.store.Max() }
-func (l txnLog) Flushed() message.Position                         { return l.b.store.Flushed() }
-func (l txnLog) NewBatch() txn.Batch                               { return l.b.newTxnBatch() }
+func (l txnLog) End() message.Position     { return l.b.store.Max() }
+func (l txnLog) Flushed() message.Position { return l.b.store.Flushed() }
+func (l txnLog) NewBatch() txn.Batch       { return l.b.newTxnBatch() }
+
+// Record implements txn.Log: what is damaged is gone.
+func (l txnLog) Record(pos message.Position) (message.View, error) {
+	v, err := l.b.store.Record(pos)
+	var corrupt *store.CorruptError
+	if errors.Is(err, store.ErrNotFound) || errors.As(err, &corrupt) {
+		err = fmt.Errorf("%w: %w", txn.ErrGone, err)
+	}
+	return v, err
+}
 
 func (l txnLog) Bounds(topic string) (first, next message.Offset) {
 	return l.b.store.QueueMin(topic, 0), l.b.store.QueueMax(topic, 0)
 }
 
-// Finals implements txn.Log: it goes back through the queue.
-func (l txnLog) Finals(topic string, queue int32, from message.Position, found map[message.Position]bool) error {
+// Behind implements txn.Log: it goes back through the queue.
+func (l txnLog) Behind(topic string, queue int32, from message.Position, fn func(message.View)) error {
 	s := l.b.store
 	var rows [256]store.Entry
 	for end := s.QueueMax(topic, queue); end > s.QueueMin(topic, queue); {
@@ -221,8 +231,8 @@ func (l txnLog) Finals(topic string, queue int32, from message.Position, found m
 			if row.Filler() || row.Position < from {
 				continue
 			}
-			if v, err := s.Record(row.Position); err == nil && v.SysFlag().Transaction() == message.FlagCommit {
-				found[v.PreparedPosition()] = true
+			if v, err := s.Record(row.Position); err == nil {
+				fn(v)
 			}
 		}
 		if n > 0 && !rows[0].Filler() && rows[0].Position < from {
@@ -280,7 +290,7 @@ func (b *Broker) newTxnBatch() *txnBatch { return &txnBatch{b, b.store.NewBatch(
 
 func (t *txnBatch) Reset()        { t.batch.Reset() }
 func (t *txnBatch) Len() int      { return t.batch.Len() }
-func (t *txnBatch) Append() error { return t.b.store.Append(t.batch) }
+func (t *txnBatch) Append() error { return illegalHalf(t.b.store.Append(t.batch)) }
 
 func (t *txnBatch) Result(i int) (message.Offset, message.Position) {
 	r := t.batch.Result(i)
@@ -298,7 +308,15 @@ func (t *txnBatch) Add(m *message.Message) error {
 	if !m.BornHost.IsValid() {
 		m.BornHost = t.b.StoreHost()
 	}
-	return t.batch.Add(m)
+	return illegalHalf(t.batch.Add(m))
+}
+
+// illegalHalf gives errors of the store the words of txn.
+func illegalHalf(err error) error {
+	if errors.Is(err, message.ErrTooLarge) || errors.Is(err, store.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", txn.ErrIllegal, err)
+	}
+	return err
 }
 
 // TransactionFilter, TransactionInfo and TransactionTimeline are what tools ask

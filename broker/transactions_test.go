@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -363,5 +365,57 @@ func TestGivenUpHalfCanBeRead(t *testing.T) {
 	}
 	if s := b.TransactionStats(); s.Pending != 0 || s.Discarded != 1 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// Without an index only the broker's own books tell how a transaction ended.
+func TestOutcomeIsShownWithoutAnIndex(t *testing.T) {
+	dir := t.TempDir()
+	b := openBroker(t, dir, func(s *Settings) { s.NoIndex = true })
+	for _, v := range []txn.Verdict{txn.Commit, txn.Rollback} {
+		e := sendHalf(t, b, "orders", halfProps)
+		e.Verdict = v
+		if err := end(b, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = openBroker(t, dir, func(s *Settings) { s.NoIndex = true })
+	for id, want := range map[string]string{"0": "commit", "1": "rollback"} {
+		if tl, err := b.Transaction(id); err != nil || tl.State != want {
+			t.Errorf("the half %s is shown as %+v, %v, want %s", id, tl, err, want)
+		}
+	}
+}
+
+// A half that cannot be read must not stop the retention of the log for good.
+func TestRetentionGoesOnBeyondADamagedHalf(t *testing.T) {
+	dir := t.TempDir()
+	b := openBroker(t, dir, nil)
+	e := sendHalf(t, b, "orders", halfProps)
+	body := strings.Repeat("x", 100_000)
+	for range 25 {
+		if res := send(b, request("filler", body, "")); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "commitlog", "00000000000000000000"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(make([]byte, 8), int64(e.Position))
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.store.DropBefore(b.store.Max()); err != nil || n == 0 {
+		t.Fatalf("%d segments dropped, %v", n, err)
+	}
+	if s := b.TransactionStats(); s.Pending != 0 || s.Lost != 1 {
+		t.Errorf("%d pending, %d lost, want 0 and 1", s.Pending, s.Lost)
 	}
 }

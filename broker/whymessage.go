@@ -9,6 +9,7 @@ import (
 
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/store"
+	"github.com/merlinmq/merlin/txn"
 )
 
 // WhyQuery names messages: by an offset id, a unique key or, with a topic, a
@@ -356,6 +357,8 @@ func (b *Broker) placeHalf(w *MessageWhy, half *whyCopy) {
 		w.State, w.Text = AtRolledBack, "Its transaction was rolled back: no consumer gets it."
 	case "discarded":
 		w.State, w.Text = AtGivenUp, "Its transaction was given up after the last check, and lies in "+message.TopicCheckMax+": no consumer gets it."
+	case txn.StateForgotten:
+		w.State, w.Text = AtHalf, "It is the half message of a transaction that has ended; how is not known any more."
 	default:
 		w.State, w.Text = AtExpired, "Its transaction was committed; retention has removed the message."
 	}

@@ -119,13 +119,11 @@ func (c *Coordinator) adoptSome(now time.Time) (more bool) {
 		if _, ok := c.pending[f.off]; ok {
 			if err == nil {
 				c.adoptViewLocked(f.off, f.half, v)
-			} else {
-				delete(c.pending, f.off)
 			}
 		}
 		c.mu.Unlock()
 		if err != nil {
-			c.failed(fmt.Sprintf("the half %d cannot be read and is passed over", f.off), err)
+			c.lose(f.off, err)
 		}
 	}
 	c.mu.Lock()
@@ -221,6 +219,10 @@ func (c *Coordinator) ask(off message.Offset, h half, group string, rules Rules,
 	var record []byte
 	if err == nil {
 		record, err = message.AppendRecord(nil, &m)
+	}
+	if errors.Is(err, ErrGone) {
+		c.lose(off, err)
+		return
 	}
 	if err != nil {
 		c.failed(fmt.Sprintf("the half %d of the group %s cannot be asked about", off, group), err)

@@ -187,7 +187,7 @@ func TestFolderOfApache(t *testing.T) {
 	w.half("g", "K3", "TRANSACTION_CHECK_TIMES\x012\x02")
 	b := w.log.NewBatch()
 	for _, body := range []string{"0,2,", "1"} {
-		m := mark([]byte(body), nil, w.clock)
+		m := mark([]byte(body), "", "", w.clock)
 		if err := b.Add(&m); err != nil {
 			t.Fatal(err)
 		}

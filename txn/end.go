@@ -26,6 +26,7 @@ type End struct {
 	born    int64
 	checks  int32
 	claimed bool
+	stands  Verdict // the one that the half had before, if it is known
 }
 
 // Reason says why an end was refused.
@@ -38,8 +39,10 @@ const (
 	ReasonOffset     Reason = "wrong_offset"   // position and offset do not belong together
 	ReasonLate       Reason = "late"           // after the half's own immunity time, unasked
 	ReasonContradict Reason = "contradicted"   // another verdict stands
+	ReasonForgotten  Reason = "forgotten"      // it has a verdict, and nothing knows which
 	ReasonBroken     Reason = "broken_half"
-	ReasonDelayed    Reason = "delayed" // a half, not an end: it wants to be delayed
+	ReasonMalformed  Reason = "malformed" // a field is missing or wrong
+	ReasonDelayed    Reason = "delayed"   // a half, not an end: it wants to be delayed
 )
 
 // EndError says why an end was refused.
@@ -72,7 +75,9 @@ func (c *Coordinator) End(b Batch, ends []End) {
 		e := &ends[i]
 		e.claimed = false
 		if e.Verdict == Unknown {
-			c.noteAnswer(e, now)
+			if e.Err = c.verify(e, now); e.Err == nil {
+				c.noteAnswer(e, now)
+			}
 			continue
 		}
 		e.Err = c.verify(e, now)
@@ -87,7 +92,7 @@ func (c *Coordinator) End(b Batch, ends []End) {
 
 // verify finds the half and compares it with what the end says of it.
 func (c *Coordinator) verify(e *End, now time.Time) error {
-	e.off, e.pos = e.Offset, e.Position
+	e.off, e.pos, e.stands = e.Offset, e.Position, Unknown
 	c.mu.Lock()
 	if to, ok := c.moved[e.Offset]; ok && to.old == e.Position {
 		e.off = to.off
@@ -95,6 +100,7 @@ func (c *Coordinator) verify(e *End, now time.Time) error {
 			e.pos = h.pos
 		}
 	}
+	stands, ended := c.verdictLocked(e.off)
 	c.mu.Unlock()
 	v, err := c.log.Record(e.pos)
 	switch {
@@ -112,6 +118,14 @@ func (c *Coordinator) verify(e *End, now time.Time) error {
 	}
 	if v.Position() != e.pos {
 		return c.refuse(e, ReasonOffset, nil, "The commit log offset wrong: the half at position %d says it is at %d", e.pos, v.Position())
+	}
+	if e.Verdict == Unknown {
+		return nil
+	}
+	if e.stands = stands; ended && stands == Unknown {
+		if e.stands, err = c.outcome(e.off); err != nil {
+			return err
+		}
 	}
 	timeout := c.o.Rules().Timeout
 	if d, own := immunity(p, timeout); own && !e.FromCheck && !e.Admin {
@@ -141,7 +155,6 @@ func (c *Coordinator) Refused(group string, why Reason, text string) {
 func (c *Coordinator) claim(ends []End, now time.Time) (flight *message.Offset) {
 	c.mu.Lock()
 	var wrong []int
-	stood := map[int]Verdict(nil)
 	for i := range ends {
 		e := &ends[i]
 		if e.Verdict == Unknown || e.Err != nil {
@@ -158,12 +171,12 @@ func (c *Coordinator) claim(ends []End, now time.Time) (flight *message.Offset) 
 			}
 			continue
 		}
+		if v != Unknown {
+			e.stands = v
+		}
 		c.stats.repeated.Add(1)
-		if v != Unknown && v != e.Verdict {
-			if stood == nil {
-				stood = map[int]Verdict{}
-			}
-			wrong, stood[i] = append(wrong, i), v
+		if e.stands != e.Verdict {
+			wrong = append(wrong, i)
 		}
 	}
 	if flight != nil {
@@ -171,7 +184,12 @@ func (c *Coordinator) claim(ends []End, now time.Time) (flight *message.Offset) 
 	}
 	c.mu.Unlock()
 	for _, i := range wrong {
-		ends[i].Err = c.refuse(&ends[i], ReasonContradict, nil, "the half %d has another verdict already, %s; it stands and the %s is not done", ends[i].off, stood[i], ends[i].Verdict)
+		e := &ends[i]
+		if e.stands == Unknown {
+			e.Err = c.refuse(e, ReasonForgotten, nil, "the half %d has a verdict already, and it is not known any more which; the %s is not done", e.off, e.Verdict)
+			continue
+		}
+		e.Err = c.refuse(e, ReasonContradict, nil, "the half %d has another verdict already, %s; it stands and the %s is not done", e.off, e.stands, e.Verdict)
 	}
 	return flight
 }
@@ -194,7 +212,7 @@ func (c *Coordinator) store(b Batch, ends []End, now time.Time) error {
 	b.Reset()
 	var body, commits []byte
 	flush := func() error {
-		m := mark(body, commits, now)
+		m := endMark(body, commits, now)
 		body, commits = body[:0], commits[:0]
 		return b.Add(&m)
 	}
@@ -283,11 +301,7 @@ func (c *Coordinator) noteAnswer(e *End, now time.Time) {
 		return
 	}
 	c.mu.Lock()
-	off := e.Offset
-	if to, ok := c.moved[off]; ok && to.old == e.Position {
-		off = to.off
-	}
-	c.answeredLocked(off, e, now)
+	c.answeredLocked(e.off, e, now)
 	c.mu.Unlock()
 }
 

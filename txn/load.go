@@ -77,10 +77,18 @@ func (c *Coordinator) loadPending(first, next message.Offset) error {
 	if err != nil {
 		return err
 	}
-	return c.state.moves.Range(nil, nil, func(key []byte, m storedMove) bool {
+	err = c.state.moves.Range(nil, nil, func(key []byte, m storedMove) bool {
 		c.moved[offOf(key)] = movedTo{m.To, m.Old}
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	var w kv.Batch
+	if err := c.outcomes.cut(&w, next); err != nil {
+		return err
+	}
+	return c.write(&w)
 }
 
 // forget empties the DB of halves and moves of another log.
@@ -97,109 +105,13 @@ func (c *Coordinator) forget() error {
 		c.state.moves.DeleteTo(&w, key)
 		return true
 	})
-	if err != nil || w.Len() == 0 {
+	if err != nil {
+		return err
+	}
+	if err = c.outcomes.cut(&w, 0); err != nil || w.Len() == 0 {
 		return err
 	}
 	return c.state.db.Write(&w, kv.Synced)
-}
-
-// readMarks applies the marks from an offset on. Those of halves that are not
-// read yet come back as bits, the first for fromHalf. A commit of which the log
-// lost the final message counts for nothing.
-func (c *Coordinator) readMarks(from, to, fromHalf, nextHalf message.Offset, unsafe message.Position) ([]uint64, error) {
-	ended := make([]uint64, (max(nextHalf-fromHalf, 0)+63)/64)
-	apply := func(off message.Offset) {
-		switch {
-		case off >= nextHalf:
-		case off >= fromHalf:
-			ended[(off-fromHalf)/64] |= 1 << ((off - fromHalf) % 64)
-		default:
-			c.settledLocked(off, Unknown)
-		}
-	}
-	finals := finalsBehind{c: c, from: max(unsafe-maxBehind, 0)}
-	for from < to {
-		var doubtful []message.Offset
-		next, err := c.log.Read(message.TopicOp, from, func(v message.View) {
-			if !isMark(v) {
-				return
-			}
-			var commits map[message.Offset]bool
-			if list, ok := v.Properties().Get(propCommits); ok && unsafe >= 0 && v.Position() >= unsafe {
-				commits = map[message.Offset]bool{}
-				eachMarked(list, func(off message.Offset) {
-					commits[off] = true
-					doubtful = append(doubtful, off)
-				})
-			}
-			eachMarked(v.Body(), func(off message.Offset) {
-				if !commits[off] {
-					apply(off)
-				}
-			})
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read the marks from %d on: %w", from, err)
-		}
-		for _, off := range doubtful {
-			there, err := finals.has(off)
-			if err != nil {
-				return nil, err
-			}
-			if there {
-				apply(off)
-			}
-		}
-		if next <= from {
-			break
-		}
-		from = next
-	}
-	return ended, nil
-}
-
-// maxBehind is how far a final message is looked for before its mark: they were
-// written together. One that is further away is taken for lost, which delivers
-// it twice.
-const maxBehind = 64 << 20
-
-// finalsBehind finds out whether the final messages of halves are in the log
-// from a position on. It reads each queue once.
-type finalsBehind struct {
-	c     *Coordinator
-	from  message.Position
-	read  map[finalQueue]bool
-	found map[message.Position]bool
-}
-
-type finalQueue struct {
-	topic string
-	queue int32
-}
-
-func (f *finalsBehind) has(off message.Offset) (bool, error) {
-	pos, err := f.c.log.Place(message.TopicHalf, off)
-	if err != nil {
-		return true, nil // the half is gone: nobody can end it any more
-	}
-	v, err := f.c.log.Record(pos)
-	if err != nil {
-		return true, nil
-	}
-	m, err := restore(v, 0)
-	if _, delayed := m.Properties.Get(message.PropDelay); err != nil || delayed {
-		return true, nil // its final message waits elsewhere
-	}
-	if f.read == nil {
-		f.read, f.found = map[finalQueue]bool{}, map[message.Position]bool{}
-	}
-	if q := (finalQueue{m.Topic, m.QueueID}); !f.read[q] {
-		if err := f.c.log.Finals(q.topic, q.queue, f.from, f.found); err != nil {
-			return false, fmt.Errorf("look for committed messages in %s, queue %d: %w", q.topic, q.queue, err)
-		}
-		f.read[q] = true
-	}
-	return f.found[pos], nil
 }
 
 // readHalves takes in the halves without a mark. Apache's broker stores a half
@@ -210,7 +122,11 @@ func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64) erro
 		_, has := c.pending[off]
 		if ended[(off-from)/64]&(1<<((off-from)%64)) != 0 {
 			if has {
-				c.settledLocked(off, Unknown)
+				v, err := c.outcome(off)
+				if err != nil {
+					return err
+				}
+				c.settledLocked(off, v)
 			}
 			continue
 		}
@@ -229,6 +145,7 @@ func (c *Coordinator) readHalves(from, next message.Offset, ended []uint64) erro
 		p := v.Properties()
 		if n, ok := preparedOffset(p); ok {
 			c.settledLocked(n, carried)
+			c.movedLocked(n, off, v.PreparedPosition())
 		}
 		key := p.Value(message.PropUniqueKey)
 		if byKey == nil && checkTimes(p) > 0 {

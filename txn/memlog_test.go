@@ -1,7 +1,7 @@
 package txn
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 
@@ -22,16 +22,19 @@ type memLog struct {
 	told    int // records that were dispatched
 	fail    error
 	minimum message.Position
+	damaged map[message.Position]bool
 }
 
-func newMemLog(now func() int64) *memLog { return &memLog{now: now, queues: map[string][]int{}} }
+func newMemLog(now func() int64) *memLog {
+	return &memLog{now: now, queues: map[string][]int{}, damaged: map[message.Position]bool{}}
+}
 
-var errGone = errors.New("no record there")
+var errGone = fmt.Errorf("%w: no record there", ErrGone)
 
 func (l *memLog) Record(pos message.Position) (message.View, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if pos < l.minimum {
+	if pos < l.minimum || l.damaged[pos] {
 		return nil, errGone
 	}
 	for lo, hi := 0, len(l.records); lo < hi; {
@@ -91,10 +94,10 @@ func (l *memLog) Find(topic, key string) (list []message.View, _ error) {
 	return list, nil
 }
 
-func (l *memLog) Finals(topic string, _ int32, from message.Position, found map[message.Position]bool) error {
+func (l *memLog) Behind(topic string, _ int32, from message.Position, fn func(message.View)) error {
 	for _, i := range l.queues[topic] {
-		if v := l.records[i]; v.Position() >= from {
-			found[v.PreparedPosition()] = true
+		if v := l.records[i]; v.Position() >= from && !l.damaged[v.Position()] {
+			fn(v)
 		}
 	}
 	return nil
@@ -138,7 +141,7 @@ func (l *memLog) dispatch(c *Coordinator, n int) {
 // cut returns what a power cut leaves: the first n records.
 func (l *memLog) cut(n int) *memLog {
 	next := newMemLog(l.now)
-	next.minimum = l.minimum
+	next.minimum, next.damaged = l.minimum, l.damaged
 	for _, v := range l.records[:n] {
 		next.addLocked(v)
 	}
@@ -173,6 +176,9 @@ func (b *memBatch) Add(m *message.Message) error {
 		m.StoreHost, m.BornHost = testHost, testHost
 	}
 	rec, err := message.AppendRecord(nil, m)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrIllegal, err)
+	}
 	b.list, b.topics = append(b.list, rec), append(b.topics, m.Topic)
 	return err
 }

@@ -27,6 +27,9 @@ type world struct {
 	checks  []*Check
 	onCheck func(*Check)
 	gone    []string // groups that were told to have no producer
+	refused []string // groups and reasons
+	failed  []string // what did not work
+	mayFail bool
 }
 
 func newWorld(t testing.TB) *world {
@@ -56,7 +59,12 @@ func (w *world) open() {
 		Pick: func(group string) (Producer, bool) { return &modelProducer{w, group}, w.online[group] },
 		Events: Events{
 			NoProducer: func(group string, _ int) { w.gone = append(w.gone, group) },
-			Failed:     func(what string, err error) { w.t.Fatalf("%s: %v", what, err) },
+			Refused:    func(group string, why Reason, _ string) { w.refused = append(w.refused, group+" "+string(why)) },
+			Failed: func(what string, err error) {
+				if w.failed = append(w.failed, what); !w.mayFail {
+					w.t.Fatalf("%s: %v", what, err)
+				}
+			},
 		},
 	})
 	if err != nil {
@@ -131,7 +139,6 @@ type modelTxn struct {
 	end     End
 	verdict Verdict // that stands
 	split   bool    // a cut left the final without its mark: the producer is asked again
-	forgot  bool    // a restart knows that there is a verdict, not which
 }
 
 // TestModel drives random halves, ends, repeated and wrong ends, checks, power
@@ -178,7 +185,7 @@ func runModel(t *testing.T, r *rand.Rand, steps int) {
 			case x.verdict == Unknown && err == nil:
 				x.verdict = v
 			case x.verdict == v && err == nil:
-			case x.verdict != Unknown && v != x.verdict && (err != nil || x.forgot):
+			case x.verdict != Unknown && v != x.verdict && err != nil:
 			default:
 				t.Fatalf("%v of the half %d, which has %v: %v", v, x.end.Offset, x.verdict, err)
 			}
@@ -193,7 +200,7 @@ func runModel(t *testing.T, r *rand.Rand, steps int) {
 				default:
 					wrong.Position += 3
 				}
-				if err := w.end(wrong, Commit); err == nil {
+				if err := w.end(wrong, []Verdict{Commit, Unknown}[r.IntN(2)]); err == nil {
 					t.Fatalf("a wrong end was taken: %+v", wrong)
 				}
 			}
@@ -264,8 +271,6 @@ func (w *world) crash(r *rand.Rand, txns map[message.Offset]*modelTxn) {
 			x.split = x.split || finals[x.end.Position] > 0
 		} else if x.verdict == Unknown {
 			w.t.Fatalf("half %d is marked and has no verdict", off)
-		} else {
-			x.forgot = true
 		}
 	}
 	w.comparePending(txns)

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -13,17 +14,40 @@ func (c *Coordinator) discard(off message.Offset, h half, group string, age time
 	err := c.move(off, h, Discarded, now, func(v message.View) message.Message {
 		m := v.Message()
 		m.Topic, m.QueueID = message.TopicCheckMax, 0
-		m.Properties = m.Properties.Set(message.PropCheckTimes, strconv.Itoa(int(h.checks)))
+		m.Properties = noted(m.Properties, message.PropCheckTimes, strconv.Itoa(int(h.checks)))
 		if c.o.Events.Discarded != nil {
 			c.o.Events.Discarded(group, m.Properties.Value(message.PropUniqueKey), h.checks, age)
 		}
 		return m
 	})
-	if err != nil {
+	switch {
+	case hopeless(err):
+		c.lose(off, err)
+	case err != nil:
 		c.failed(fmt.Sprintf("the half %d of the group %s cannot be given up; it is tried again", off, group), err)
+	default:
+		c.stats.discarded.Add(1)
+	}
+}
+
+// hopeless tells whether an error about a half will be the same next time.
+func hopeless(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrIllegal) }
+
+// lose lets go of a half that nothing can be done with any more: it must not
+// hold up the others, nor the retention of the log.
+func (c *Coordinator) lose(off message.Offset, err error) {
+	c.mu.Lock()
+	_, pending := c.pending[off]
+	_, ending := c.settling[off]
+	if pending && !ending {
+		c.settledLocked(off, lost)
+	}
+	c.mu.Unlock()
+	if !pending || ending {
 		return
 	}
-	c.stats.discarded.Add(1)
+	c.stats.lost.Add(1)
+	c.failed(fmt.Sprintf("the half %d can be neither read nor stored again; its transaction is lost", off), err)
 }
 
 // move stores what make makes of a half, and its mark, with one write.
@@ -43,9 +67,10 @@ func (c *Coordinator) move(off message.Offset, h half, v Verdict, now time.Time,
 	c.flights[flight] = struct{}{}
 	c.mu.Unlock()
 	m := make(view)
+	m.PreparedPosition = h.pos // by which a start finds the copy of a mark
 	c.work.Reset()
 	if err = c.work.Add(&m); err == nil {
-		op := mark(appendMark(nil, off), nil, now)
+		op := mark(appendMark(nil, off), propCopied, m.Topic, now)
 		if err = c.work.Add(&op); err == nil {
 			err = c.work.Append()
 		}
@@ -59,13 +84,7 @@ func (c *Coordinator) move(off message.Offset, h half, v Verdict, now time.Time,
 	}
 	if v == carried {
 		to, _ := c.work.Result(0)
-		for old, m := range c.moved {
-			if m.off == off {
-				c.moved[old] = movedTo{to, m.old}
-			}
-		}
-		c.moved[off] = movedTo{to, h.pos}
-		c.movesChanged = true
+		c.movedLocked(off, to, h.pos)
 	} else {
 		c.noteLocked(off, endEvent, Event{At: now, What: v.String()})
 	}
@@ -73,8 +92,19 @@ func (c *Coordinator) move(off message.Offset, h half, v Verdict, now time.Time,
 	return nil
 }
 
+// movedLocked notes where a half is now, so that ends may name the old place.
+func (c *Coordinator) movedLocked(off, to message.Offset, old message.Position) {
+	for first, m := range c.moved {
+		if m.off == off {
+			c.moved[first] = movedTo{to, m.old}
+		}
+	}
+	c.moved[off] = movedTo{to, old}
+	c.movesChanged = true
+}
+
 // Carry stores the halves again whose records are below a position, before
-// retention drops them.
+// retention drops them. Those that cannot be are let go of, and told.
 func (c *Coordinator) Carry(upto message.Position) error {
 	c.working.Lock()
 	defer c.working.Unlock()
@@ -101,13 +131,17 @@ func (c *Coordinator) Carry(upto message.Position) error {
 		c.moving.Lock()
 		err := c.move(off, h, carried, now, func(v message.View) message.Message {
 			m := v.Message()
-			m.Properties = m.Properties.Set(message.PropPreparedOffset, strconv.FormatInt(int64(off), 10))
+			m.Properties = noted(m.Properties, message.PropPreparedOffset, strconv.FormatInt(int64(off), 10))
 			if h.checks > 0 {
-				m.Properties = m.Properties.Set(message.PropCheckTimes, strconv.Itoa(int(h.checks)))
+				m.Properties = noted(m.Properties, message.PropCheckTimes, strconv.Itoa(int(h.checks)))
 			}
 			return m
 		})
 		c.moving.Unlock()
+		if hopeless(err) {
+			c.lose(off, err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("txn: carry the half %d forward: %w", off, err)
 		}

@@ -10,6 +10,10 @@ import (
 	"github.com/merlinmq/merlin/message"
 )
 
+// reserved is the room in bytes that the properties of a half leave for what is
+// noted when it is carried forward, asked about, committed or given up.
+const reserved = 128
+
 // Prepare turns a message into its half: real topic and queue become
 // properties, and it loses its transaction bits, so that the half queue lists
 // it. The properties may grow into their spare capacity.
@@ -19,8 +23,8 @@ func Prepare(m *message.Message) error {
 	p := m.Properties.Append(message.PropTransactionID, id)
 	p = p.Append(message.PropRealTopic, m.Topic)
 	p = p.Append(message.PropRealQueueID, strconv.Itoa(int(m.QueueID)))
-	if len(p) > message.MaxPropertiesSize {
-		return fmt.Errorf("%w: the properties take %d bytes with those of a transaction, %d are allowed", message.ErrTooLarge, len(p), message.MaxPropertiesSize)
+	if room := message.MaxPropertiesSize - reserved; len(p) > room {
+		return fmt.Errorf("%w: the properties take %d bytes with those of a transaction, which has room for %d", message.ErrTooLarge, len(p), room)
 	}
 	m.Properties, m.Topic, m.QueueID = p, message.TopicHalf, 0
 	m.SysFlag = m.SysFlag.WithTransaction(0)
@@ -36,11 +40,20 @@ func restore(v message.View, checks int32) (message.Message, error) {
 	if topic == "" || err != nil || queue < 0 {
 		return m, fmt.Errorf("the half at position %d does not say which topic and queue it is for", v.Position())
 	}
-	m.Topic, m.QueueID = topic, int32(queue)
+	m.Topic, m.QueueID, m.PreparedPosition = topic, int32(queue), 0
 	if checks > 0 {
-		m.Properties = m.Properties.Set(message.PropCheckTimes, strconv.Itoa(int(checks)))
+		m.Properties = noted(m.Properties, message.PropCheckTimes, strconv.Itoa(int(checks)))
 	}
 	return m, nil
+}
+
+// noted sets a property that may be missing, unless there is no room for it: a
+// half of another broker may be full, and must not be held up by a note.
+func noted(p message.Properties, name, value string) message.Properties {
+	if with := p.Set(name, value); len(with) <= message.MaxPropertiesSize {
+		return with
+	}
+	return p
 }
 
 // final is the message that a commit makes of a half.
@@ -68,17 +81,69 @@ func appendMark(body []byte, off message.Offset) []byte {
 	return append(strconv.AppendInt(body, int64(off), 10), ',')
 }
 
-// propCommits names, in the form of a mark's body, the halves of it that were
-// committed: a power cut may keep the mark and lose a final message before it.
-const propCommits = "MERLIN_COMMITS"
+// What a mark says beyond the halves that it settles, in one property. Marks of
+// other brokers say nothing.
+const (
+	// propCommits names, in the form of a mark's body, the halves of it that were
+	// committed; the others were rolled back. A power cut may keep the mark and
+	// lose a final message before it.
+	propCommits = "MERLIN_COMMITS"
+	// propRollbacks says that all were rolled back.
+	propRollbacks = "MERLIN_ROLLBACKS"
+	// propCopied names the topic that the half was stored in again. A power cut
+	// may keep the mark and lose the copy.
+	propCopied = "MERLIN_COPIED"
+)
 
-// mark is the record that settles the halves that its body names.
-func mark(body, commits []byte, now time.Time) message.Message {
+// mark is the record that settles the halves that its body names. name is what
+// it says of them, one of the properties above, or empty.
+func mark(body []byte, name, value string, now time.Time) message.Message {
 	m := message.Message{Topic: message.TopicOp, BornTimestamp: now.UnixMilli(), Body: body, Properties: markProperties}
-	if len(commits) > 0 {
-		m.Properties = slices.Clone(markProperties).Append(propCommits, string(commits))
+	if name != "" {
+		m.Properties = slices.Clone(markProperties).Append(name, value)
 	}
 	return m
+}
+
+// endMark is the mark of ends. commits are the committed halves of its body.
+func endMark(body, commits []byte, now time.Time) message.Message {
+	if len(commits) > 0 {
+		return mark(body, propCommits, string(commits), now)
+	}
+	return mark(body, propRollbacks, "true", now)
+}
+
+// settles is what a mark says of one half.
+type settles struct {
+	off     message.Offset
+	verdict Verdict // Unknown where the mark does not say
+	copied  string  // the topic of the half's copy, if there must be one
+}
+
+// readMark calls fn for each half that a mark settles.
+func readMark(v message.View, fn func(settles)) {
+	p := v.Properties()
+	other, copied := Unknown, p.Value(propCopied)
+	commits := map[message.Offset]bool(nil)
+	if list, ok := p.Get(propCommits); ok {
+		other, commits = Rollback, map[message.Offset]bool{}
+		eachMarked(list, func(off message.Offset) { commits[off] = true })
+	} else if _, ok := p.Get(propRollbacks); ok {
+		other = Rollback
+	}
+	switch copied {
+	case message.TopicHalf:
+		other = carried
+	case message.TopicCheckMax:
+		other = Discarded
+	}
+	eachMarked(v.Body(), func(off message.Offset) {
+		s := settles{off: off, verdict: other, copied: copied}
+		if commits[off] {
+			s.verdict = Commit
+		}
+		fn(s)
+	})
 }
 
 // eachMarked calls fn for each offset that a mark's body names. Old brokers

@@ -88,7 +88,8 @@ func (c *Coordinator) Resume(b Batch, pos message.Position) error {
 		return fmt.Errorf("%w at position %d that could be checked again: it has its outcome", ErrNotFound, pos)
 	}
 	m.Topic, m.QueueID = message.TopicHalf, 0
-	m.Properties = m.Properties.Set(message.PropCheckTimes, "0")
+	m.Properties = noted(m.Properties.Without(message.PropPreparedOffset), message.PropCheckTimes, "0")
+	m.PreparedPosition = 0
 	// Its age begins anew; else it would be given up at once.
 	m.BornTimestamp = c.now().UnixMilli()
 	b.Reset()

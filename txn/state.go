@@ -154,6 +154,7 @@ func (c *Coordinator) capture() (*snapshot, error) {
 		halves = append(halves, capturedHalf{off, h, c.groups.list[h.group].name})
 	}
 	whole := len(c.changed) == 0
+	outcomes := c.outcomes.capture()
 	gone, goneMove, events := c.gone, c.goneMove, c.events
 	c.gone, c.goneMove, c.events = nil, nil, nil
 	for i := range events {
@@ -184,6 +185,7 @@ func (c *Coordinator) capture() (*snapshot, error) {
 	for _, off := range gone {
 		c.state.halves.DeleteTo(&s.w, offKey(off))
 	}
+	put(c.outcomes.putTo(&s.w, outcomes))
 	for off, to := range moved {
 		put(c.state.moves.PutTo(&s.w, offKey(off), storedMove{to.off, to.old}))
 	}
@@ -193,12 +195,23 @@ func (c *Coordinator) capture() (*snapshot, error) {
 	for _, e := range events {
 		put(c.state.events.PutTo(&s.w, eventKey(e.off, e.n), *e.check))
 	}
-	if marks := [2]message.Offset{halfMark, opMark}; whole && (marks != c.saved || s.w.Len() > 0) {
+	if marks := [2]message.Offset{halfMark, opMark}; err == nil && whole && (marks != c.saved || s.w.Len() > 0) {
 		c.saved = marks
 		put(c.state.marks.PutTo(&s.w, keyHalfMark, int64(halfMark)))
 		put(c.state.marks.PutTo(&s.w, keyOpMark, int64(opMark)))
 	}
-	return s, err
+	if err == nil {
+		return s, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes.undo()
+	for _, h := range halves {
+		c.changed[h.off] = struct{}{}
+	}
+	c.gone, c.goneMove, c.events = append(gone, c.gone...), append(goneMove, c.goneMove...), append(events, c.events...)
+	c.movesChanged = c.movesChanged || moved != nil
+	return nil, err
 }
 
 // appliedOpsLocked is the offset below which every mark is applied to pending.
@@ -235,6 +248,7 @@ func (c *Coordinator) save(all bool) error {
 		}
 		c.waiting = nil
 		c.mu.Lock()
+		c.outcomes.written()
 		more = all && len(c.changed)+len(c.gone)+len(c.events) > 0
 		c.mu.Unlock()
 	}
@@ -308,10 +322,17 @@ func (c *Coordinator) prune() error {
 	c.mu.Unlock()
 	n := 0
 	err := c.state.events.Range(nil, offKey(first), func([]byte, Event) bool { n++; return true })
-	if err != nil || n <= keptEvents {
+	if err != nil {
 		return err
 	}
 	var w kv.Batch
+	oldest, _ := c.log.Bounds(message.TopicHalf)
+	if err := c.outcomes.dropBefore(&w, oldest); err != nil {
+		return err
+	}
+	if n <= keptEvents {
+		return c.write(&w)
+	}
 	err = c.state.events.Range(nil, offKey(first), func(key []byte, _ Event) bool {
 		c.state.events.DeleteTo(&w, key)
 		n--
@@ -320,5 +341,12 @@ func (c *Coordinator) prune() error {
 	if err != nil {
 		return err
 	}
-	return c.state.db.Write(&w, kv.Buffered)
+	return c.write(&w)
+}
+
+func (c *Coordinator) write(w *kv.Batch) error {
+	if w.Len() == 0 {
+		return nil
+	}
+	return c.state.db.Write(w, kv.Buffered)
 }

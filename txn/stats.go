@@ -18,6 +18,7 @@ type Stats struct {
 	Checks     int64 // sent
 	Discarded  int64
 	Carried    int64
+	Lost       int64 // let go of: the half can be neither read nor stored again
 	Refused    map[Refusal]int64
 	// Waiting is how many halves each group has that no producer of it can be
 	// asked about.
@@ -46,7 +47,7 @@ const (
 )
 
 type counters struct {
-	repeated, unknown, checks, discarded, carried atomic.Int64
+	repeated, unknown, checks, discarded, carried, lost atomic.Int64
 
 	mu         sync.Mutex // guards what follows
 	committed  map[string]int64
@@ -112,7 +113,7 @@ func (c *Coordinator) Stats() Stats {
 	}
 	s.mu.Unlock()
 	out.Repeated, out.Unknown, out.Checks = s.repeated.Load(), s.unknown.Load(), s.checks.Load()
-	out.Discarded, out.Carried = s.discarded.Load(), s.carried.Load()
+	out.Discarded, out.Carried, out.Lost = s.discarded.Load(), s.carried.Load(), s.lost.Load()
 	out.Waiting = map[string]int{}
 	c.mu.Lock()
 	defer c.mu.Unlock()

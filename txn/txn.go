@@ -23,9 +23,10 @@ const (
 	Rollback                 // it is not
 	Discarded                // nobody said; it is in the topic of discarded halves
 	carried                  // the half was stored again
+	lost                     // its record cannot be read, or not be stored again
 )
 
-var verdictNames = [...]string{"unknown", "commit", "rollback", "discarded", "carried"}
+var verdictNames = [...]string{"unknown", "commit", "rollback", "discarded", "carried", "lost"}
 
 // String returns the verdict's name.
 func (v Verdict) String() string {
@@ -35,10 +36,18 @@ func (v Verdict) String() string {
 	return verdictNames[v]
 }
 
+var (
+	// ErrGone is wrapped by a Log that has no good record at a position, now and
+	// for ever.
+	ErrGone = errors.New("there is no record")
+	// ErrIllegal is wrapped by a Batch for a message that can never be stored.
+	ErrIllegal = errors.New("the message cannot be stored")
+)
+
 // Log is what a Coordinator needs of a store. Halves and marks are in queue 0
 // of their topics.
 type Log interface {
-	// Record returns a copy of the record at a position.
+	// Record returns a copy of the record at a position, or wraps ErrGone.
 	Record(pos message.Position) (message.View, error)
 	// Bounds returns the first offset of a topic's queue and the next one.
 	Bounds(topic string) (first, next message.Offset)
@@ -50,9 +59,9 @@ type Log interface {
 	Read(topic string, from message.Offset, fn func(message.View)) (message.Offset, error)
 	// Find returns copies of records of a topic that have a key.
 	Find(topic, key string) ([]message.View, error)
-	// Finals adds the positions of the halves of which committed messages are in
-	// a topic's queue at a position or behind it.
-	Finals(topic string, queue int32, from message.Position, found map[message.Position]bool) error
+	// Behind calls fn for the records of a topic's queue at a position or behind
+	// it, in any order. Those that cannot be read are left out.
+	Behind(topic string, queue int32, from message.Position, fn func(message.View)) error
 	// End is where the next record goes; Flushed, what survives a power cut.
 	End() message.Position
 	Flushed() message.Position
@@ -64,10 +73,10 @@ type Batch interface {
 	Reset()
 	// Final adds a committed message, which may be delayed.
 	Final(m *message.Message) error
-	// Add adds any other message.
+	// Add adds any other message, or wraps ErrIllegal.
 	Add(m *message.Message) error
 	Len() int
-	// Append stores all or none.
+	// Append stores all or none; ErrIllegal as for Add.
 	Append() error
 	// Result tells where the i-th record went.
 	Result(i int) (message.Offset, message.Position)
@@ -167,6 +176,7 @@ type Coordinator struct {
 	pending  map[message.Offset]half
 	settling map[message.Offset]Verdict // being stored now
 	recent   recentEnds
+	outcomes outcomes
 	moved    map[message.Offset]movedTo
 	nextHalf message.Offset // halves below it have arrived
 	nextOp   message.Offset // marks below it have arrived
@@ -232,6 +242,7 @@ func load(o Options) (*Coordinator, error) {
 	}
 	c.groups.byName = map[string]int32{}
 	c.recent.init()
+	c.outcomes.init(o.DB)
 	c.stats.init()
 	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("txn: find the pending transactions: %w", err)
@@ -361,6 +372,25 @@ func (g *groups) leave(i int32) {
 	}
 }
 
+// outcomeLocked keeps a verdict, also for the places that the half had before.
+func (c *Coordinator) outcomeLocked(off message.Offset, v Verdict) {
+	if v == carried {
+		return
+	}
+	c.outcomes.set(off, v)
+	if len(c.moved) == 0 {
+		return
+	}
+	for old, to := range c.moved {
+		if to.off == off {
+			delete(c.moved, old)
+			c.goneMove = append(c.goneMove, old)
+			c.outcomes.set(old, v)
+			c.recent.add(old, v)
+		}
+	}
+}
+
 // settledLocked forgets a half that has its outcome.
 func (c *Coordinator) settledLocked(off message.Offset, v Verdict) {
 	if h, ok := c.pending[off]; ok {
@@ -372,14 +402,7 @@ func (c *Coordinator) settledLocked(off message.Offset, v Verdict) {
 		delete(c.changed, off)
 	}
 	delete(c.asked, off)
-	if v != carried && len(c.moved) > 0 {
-		for old, to := range c.moved {
-			if to.off == off {
-				delete(c.moved, old)
-				c.goneMove = append(c.goneMove, old)
-			}
-		}
-	}
+	c.outcomeLocked(off, v)
 	c.maxMark = max(c.maxMark, off)
 	c.recent.add(off, v)
 }

@@ -25,12 +25,16 @@ type Info struct {
 	BornHost string           `json:"born_host"`
 	Born     time.Time        `json:"born"`
 	Stored   time.Time        `json:"stored"`
-	State    string           `json:"state"` // pending, commit, rollback, discarded, ended
+	State    string           `json:"state"` // pending, commit, rollback, discarded, carried, lost, or StateForgotten
 	Checks   int32            `json:"checks"`
 	Next     time.Time        `json:"next_check,omitzero"`
 	Orphan   bool             `json:"without_producer,omitempty"` // nobody of its group can be asked
 	BodySize int              `json:"body_size"`
 }
+
+// StateForgotten is the state of a transaction that has its outcome, of which
+// nothing knows any more what it was.
+const StateForgotten = "outcome unknown"
 
 // Step is a line of a transaction's timeline.
 type Step struct {
@@ -143,26 +147,42 @@ func (c *Coordinator) info(v message.View) Info {
 		BornHost: v.BornHost().String(), Born: time.UnixMilli(v.BornTimestamp()), Stored: time.UnixMilli(v.StoreTimestamp()), BodySize: v.BodySize(),
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	h, ok := c.pending[in.Offset]
-	if !ok {
-		v, known := c.recent.get(in.Offset)
-		switch {
-		case known && v != Unknown:
-			in.State = v.String()
-		case known || in.Offset < c.nextHalf:
-			in.State = "ended"
-		default: // it can be read a moment before its arrival is told
-			in.State = "pending"
+	h, pending := c.pending[in.Offset]
+	if pending {
+		in.State, in.Checks = "pending", h.checks
+		if h.group >= 0 {
+			in.Next = time.UnixMilli(h.due)
+			in.Orphan = c.groups.list[h.group].without != 0
 		}
-		return in
 	}
-	in.State, in.Checks = "pending", h.checks
-	if h.group >= 0 {
-		in.Next = time.UnixMilli(h.due)
-		in.Orphan = c.groups.list[h.group].without != 0
+	_, moved := c.moved[in.Offset]
+	verdict, known := c.recent.get(in.Offset)
+	arrived := in.Offset < c.nextHalf
+	c.mu.Unlock()
+	switch {
+	case pending:
+	case moved:
+		in.State = carried.String()
+	case verdict != Unknown:
+		in.State = verdict.String()
+	case known || arrived:
+		in.State = c.endedState(in.Offset)
+	default: // it can be read a moment before its arrival is told
+		in.State = "pending"
 	}
 	return in
+}
+
+// endedState is the state of a half that ended before the last verdicts.
+func (c *Coordinator) endedState(off message.Offset) string {
+	v, err := c.outcome(off)
+	if err != nil {
+		c.failed("what became of a transaction cannot be told", err)
+	}
+	if v == Unknown {
+		return StateForgotten
+	}
+	return v.String()
 }
 
 // find returns the halves that an id names: a unique key, an offset id, or an
@@ -320,8 +340,7 @@ func (c *Coordinator) addOutcome(t *Timeline, halves map[message.Position]bool) 
 		}
 		return nil
 	}
-	if t.State == "ended" {
-		t.State = Rollback.String()
+	if t.State == StateForgotten {
 		for _, s := range t.Steps {
 			if s.What == "commit" || s.What == "rollback" {
 				t.State = s.What

@@ -66,6 +66,8 @@ var (
 	descHalvesWaiting   = describe("merlin_half_without_producer", "Pending transactions of groups of which no producer is connected.", "group")
 	descTxnChecks       = describe("merlin_transaction_checks_total", "Checks sent to producers.")
 	descTxnDiscarded    = describe("merlin_transaction_discarded_total", "Transactions given up: TRANS_CHECK_MAX_TIME_TOPIC has them.")
+	descTxnLost         = describe("merlin_transaction_lost_total", "Transactions let go of because the half can be neither read nor stored again.")
+	descTxnUnknown      = describe("merlin_transaction_unknown_ends_total", "Ends of transactions, and answers to checks, without a verdict.")
 	descTxnRepeated     = describe("merlin_transaction_repeated_ends_total", "Ends of transactions that had their outcome.")
 	descTxnRefused      = describe("merlin_transaction_refused_ends_total", "Ends of transactions, and halves with a delay, that were refused.", "group", "reason")
 	descNamesBrokers    = describe("merlin_namesrv_brokers", "Brokers registered at the name server.")
@@ -235,6 +237,8 @@ func transactionMetrics(ch chan<- prometheus.Metric, st broker.TransactionStats)
 	}
 	counter(ch, descTxnChecks, float64(st.Checks))
 	counter(ch, descTxnDiscarded, float64(st.Discarded))
+	counter(ch, descTxnLost, float64(st.Lost))
+	counter(ch, descTxnUnknown, float64(st.Unknown))
 	counter(ch, descTxnRepeated, float64(st.Repeated))
 	for of, n := range st.Refused {
 		counter(ch, descTxnRefused, float64(n), of.Group, string(of.Reason))
