@@ -52,7 +52,11 @@ func (w *world) sell(ctx context.Context, calm func() error) error {
 	}
 	stopPaying()
 	wg.Wait()
-	if err := w.prove(ctx, d.told()); err != nil {
+	posted, err := w.posted(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.prove(ctx, d.told(), posted); err != nil {
 		return err
 	}
 	if w.cfg.stay {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/merlinmq/merlin/client"
 )
 
 // rules are what must hold at the end: each query finds what breaks its rule.
@@ -22,18 +25,80 @@ var rules = []struct{ name, query string }{
 	{"every cancelled order gave its item back", `SELECT o.id FROM orders o LEFT JOIN reservations r ON r.order_id = o.id
 		WHERE o.state = 'cancelled' AND (r.state IS NULL OR r.state <> 'returned')`},
 	{"every order is decided", `SELECT id FROM orders WHERE state IN ('placed', 'reserved')`},
-	{"every order has exactly one committed message", `SELECT o.id FROM orders o WHERE
+	{"every order has exactly one committed transaction", `SELECT o.id FROM orders o WHERE
 		(SELECT count(*) FROM transactions t WHERE t.order_id = o.id AND t.verdict = 'commit') <> 1`},
-	{"no message went out without its order", `SELECT r.order_id FROM reservations r LEFT JOIN orders o ON o.id = r.order_id WHERE o.id IS NULL`},
 	{"only orders of unknown products are in the dead-letter queue", `SELECT d.order_id FROM dead_letters d LEFT JOIN orders o ON o.id = d.order_id
 		WHERE o.product IS NULL OR o.product <> '` + ghost + `'`},
 	{"every order of an unknown product is in the dead-letter queue", `SELECT o.id FROM orders o LEFT JOIN dead_letters d ON d.order_id = o.id
 		WHERE o.product = '` + ghost + `' AND (d.order_id IS NULL OR o.state <> 'failed')`},
 }
 
-// prove checks the rules, and what the buyers were told, against the database.
-// The error names what is broken.
-func (w *world) prove(ctx context.Context, t told) error {
+// posted reads what the broker has let out: every message of the orders topic,
+// also those that came twice. Buyers and services have no part in it.
+func (w *world) posted(ctx context.Context) (list []Order, err error) {
+	topic := w.cfg.names().orders()
+	err = retry(ctx, 30*time.Second, func() error {
+		list = nil
+		return w.admin.Read(ctx, client.ReadOptions{Topic: topic, From: client.Earliest, Queue: -1}, func(m *client.Message) error {
+			o, err := decodeOrder(m.Body)
+			if err != nil { // it belongs to no transaction, which the proof sees
+				o = Order{ID: fmt.Sprintf("no order (queue %d, offset %d)", m.Queue, m.Offset)}
+			}
+			list = append(list, o)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what is in %s: %w", topic, err)
+	}
+	return list, nil
+}
+
+// letOut holds the messages that the broker let out against the verdicts that
+// the shop wrote: of a committed transaction at least one, of another none.
+func (w *world) letOut(ctx context.Context, posted []Order, check func(name string, bad []string)) error {
+	commits, err := w.store.strings(ctx, `SELECT tx FROM transactions WHERE verdict = $1`, verdictCommit)
+	if err != nil {
+		return err
+	}
+	orders, err := w.store.strings(ctx, `SELECT id FROM orders`)
+	if err != nil {
+		return err
+	}
+	committed, known, messages := set(commits), set(orders), map[string]int{}
+	var foreign, lonely, lost []string
+	for _, o := range posted {
+		messages[o.Tx]++
+		if !committed[o.Tx] {
+			foreign = append(foreign, o.ID)
+		}
+		if !known[o.ID] {
+			lonely = append(lonely, o.ID)
+		}
+	}
+	for _, tx := range commits {
+		if messages[tx] == 0 {
+			lost = append(lost, tx)
+		}
+	}
+	fmt.Fprintf(w.out, "messages: %d let out for %d committed transactions, %d of them again\n", len(posted), len(commits), len(posted)-len(messages))
+	check("every committed transaction has its message", lost)
+	check("no message went out of a transaction that is not committed", foreign)
+	check("no message went out without its order", lonely)
+	return nil
+}
+
+func set(list []string) map[string]bool {
+	m := make(map[string]bool, len(list))
+	for _, v := range list {
+		m[v] = true
+	}
+	return m
+}
+
+// prove checks the rules, what the buyers were told, and the messages that were
+// posted, against the database. The error names what is broken.
+func (w *world) prove(ctx context.Context, t told, posted []Order) error {
 	if err := w.summary(ctx, t); err != nil {
 		return err
 	}
@@ -52,6 +117,9 @@ func (w *world) prove(ctx context.Context, t told) error {
 			return fmt.Errorf("checking that %s: %w", r.name, err)
 		}
 		check(r.name, bad)
+	}
+	if err := w.letOut(ctx, posted, check); err != nil {
+		return fmt.Errorf("checking what the broker let out: %w", err)
 	}
 	all, err := w.store.strings(ctx, `SELECT id FROM orders ORDER BY id`)
 	if err != nil {
