@@ -180,6 +180,12 @@ func endRefusal(err error) error {
 	return illegal(err)
 }
 
+// MalformedEnd counts and tells of an end of a group that cannot be read. It is
+// safe for concurrent use.
+func (b *Broker) MalformedEnd(group string, err error) {
+	b.txn.Refused(group, txn.ReasonMalformed, "an end of a transaction cannot be read: "+err.Error())
+}
+
 // TransactionStats returns numbers about transactions.
 func (b *Broker) TransactionStats() TransactionStats { return b.txn.Stats() }
 

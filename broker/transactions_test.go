@@ -138,8 +138,19 @@ func TestEndsThatAreRefused(t *testing.T) {
 	if err := end(b, e); err != nil {
 		t.Errorf("the right end after the wrong ones: %v", err)
 	}
-	if s := b.TransactionStats(); len(s.Refused) < 3 {
-		t.Errorf("refusals are counted as %v", s.Refused)
+	foreign := e
+	foreign.Group, foreign.Verdict, foreign.FromCheck = "stranger", TransactionUnknown, true
+	if err := end(b, foreign); err == nil {
+		t.Error("an unknown from another group is taken for an answer")
+	}
+	s := b.TransactionStats()
+	for group, why := range map[string]txn.Reason{"g": txn.ReasonOffset, "h": txn.ReasonGroup, "stranger": txn.ReasonGroup} {
+		if s.Refused[txn.Refusal{Group: group, Reason: why}] == 0 {
+			t.Errorf("no refusal of %s because of %s is counted: %v", group, why, s.Refused)
+		}
+	}
+	if s.Unknown != 0 {
+		t.Errorf("%d ends without a verdict are counted, want none that was refused", s.Unknown)
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 // END_TRANSACTION 37, RESUME_CHECK_HALF_MESSAGE 323
 //
 //   - The ends that one read of a connection brought are stored with one write.
-//   - An end without a verdict gets no answer.
+//   - An end without a verdict gets no answer. One that names a half wrongly is
+//     told in the log and counted all the same, which Apache's broker does not.
 //   - 323 gives a half that was given up back to the checks, from the first on.
 //   - Differences: an end that comes again changes nothing and succeeds, where
 //     Apache's broker delivers the message once more; one that contradicts the
@@ -55,6 +56,7 @@ func (s *session) readEnd(r *remoting.Request) (e broker.TransactionEnd, err err
 func (s *session) addEnd(r *remoting.Request) {
 	e, err := s.readEnd(r)
 	if err != nil {
+		s.broker.MalformedEnd(e.Group, err)
 		s.answerError(r, err)
 		return
 	}
