@@ -3,9 +3,12 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,20 +21,21 @@ import (
 
 // txnBook is what producers were told and told themselves.
 type txnBook struct {
-	halves []TransactionEnd                 // answered
-	said   map[message.Position]txn.Verdict // ends that were sent
-	acked  map[message.Position]txn.Verdict // and answered
+	halves []bookedHalf           // answered
+	said   map[string]txn.Verdict // ends that were sent, by key
+	acked  map[string]txn.Verdict // and answered
+}
+
+// bookedHalf is a half as its producer knows it.
+type bookedHalf struct {
+	TransactionEnd
+	key    string
+	old    bool // so old that the broker gives it up
+	moving bool // the broker has begun to carry it forward
 }
 
 func (b *txnBook) copy() *txnBook {
-	c := &txnBook{halves: append([]TransactionEnd(nil), b.halves...), said: map[message.Position]txn.Verdict{}, acked: map[message.Position]txn.Verdict{}}
-	for p, v := range b.said {
-		c.said[p] = v
-	}
-	for p, v := range b.acked {
-		c.acked[p] = v
-	}
-	return c
+	return &txnBook{halves: slices.Clone(b.halves), said: maps.Clone(b.said), acked: maps.Clone(b.acked)}
 }
 
 type txnCrash struct {
@@ -44,7 +48,8 @@ type txnCrash struct {
 // TestTransactionCrashBeforeEveryWrite lets the broker crash before each
 // operation that changes the disk, with the database as it was then or lost,
 // and opens what is left: whoever was answered is served, what was committed is
-// delivered, what was rolled back never.
+// delivered, what was rolled back never. Halves are ended by their producers, in
+// answer to checks too, carried forward, and given up.
 func TestTransactionCrashBeforeEveryWrite(t *testing.T) {
 	dir := t.TempDir()
 	inner := vfs.NewMem()
@@ -53,7 +58,7 @@ func TestTransactionCrashBeforeEveryWrite(t *testing.T) {
 	}
 	faulty := vfs.NewFaulty(inner)
 	var mu sync.Mutex // guards what follows
-	book := &txnBook{said: map[message.Position]txn.Verdict{}, acked: map[message.Position]txn.Verdict{}}
+	book := &txnBook{said: map[string]txn.Verdict{}, acked: map[string]txn.Verdict{}}
 	var crashes []txnCrash
 	ops := 0
 	seed := time.Now().UnixNano()
@@ -84,8 +89,13 @@ func TestTransactionCrashBeforeEveryWrite(t *testing.T) {
 	settings := func(s *Settings) {
 		s.SegmentSize, s.QueueFileEntries, s.IndexSlots, s.IndexItems, s.NoIndex, s.SyncFlush = 1<<16, 100, 100, 400, true, true
 	}
-	b := openBrokerOn(t, dir, faulty, settings)
-	runTransactions(t, b, &mu, book)
+	b := openBrokerOn(t, dir, faulty, func(s *Settings) {
+		settings(s)
+		s.TransactionTimeoutMs.Store(1)
+	})
+	run := txnRun{t: t, b: b, mu: &mu, book: book}
+	run.rounds()
+	run.checks()
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +113,10 @@ func TestTransactionCrashBeforeEveryWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		b := openBrokerOn(t, dir, c.fsys, settings)
+		b := openBrokerOn(t, dir, c.fsys, func(s *Settings) {
+			settings(s)
+			s.TransactionMaxAgeSec.Store(1 << 40) // what is old is pending, or was given up before
+		})
 		checkTransactions(t, b, &c)
 		if err := b.Close(); err != nil {
 			t.Errorf("%s: Close: %v", c.when, err)
@@ -126,47 +139,114 @@ func openBrokerOn(t *testing.T, dir string, fsys vfs.FS, change func(*Settings))
 	return b
 }
 
-// runTransactions sends halves and ends some, alone and several at once.
-func runTransactions(t *testing.T, b *Broker, mu *sync.Mutex, book *txnBook) {
-	for round := range 12 {
-		s := b.NewSender()
-		for i := range 4 {
-			s.Add(request("orders", "body", fmt.Sprintf("TRAN_MSG\x01true\x02PGROUP\x01g\x02UNIQ_KEY\x01K%d-%d\x02", round, i)))
-		}
-		var halves []TransactionEnd
-		for _, r := range s.Commit() {
-			if r.Err != nil {
-				t.Fatal(r.Err)
-			}
-			_, pos, _ := message.ParseOffsetID(string(r.AppendMessageID(nil)))
-			halves = append(halves, TransactionEnd{Group: "g", Offset: r.Offset, Position: pos})
-		}
-		waitSafe(t, s.WhenSafe)
-		mu.Lock()
-		book.halves = append(book.halves, halves...)
-		mu.Unlock()
-		e := b.NewEnder()
-		for i := range halves[:3] { // the fourth stays pending
-			halves[i].Verdict = []txn.Verdict{txn.Commit, txn.Rollback, txn.Commit}[i]
-			e.Add(halves[i])
-		}
-		mu.Lock()
-		for _, h := range halves[:3] {
-			book.said[h.Position] = h.Verdict
-		}
-		mu.Unlock()
-		for _, r := range e.Commit() {
-			if r.Err != nil {
-				t.Fatal(r.Err)
-			}
-		}
-		waitSafe(t, e.WhenSafe)
-		mu.Lock()
-		for _, h := range halves[:3] {
-			book.acked[h.Position] = h.Verdict
-		}
-		mu.Unlock()
+// txnRun is the broker's life before the crashes.
+type txnRun struct {
+	t    *testing.T
+	b    *Broker
+	mu   *sync.Mutex // guards book
+	book *txnBook
+}
+
+// send stores halves of a group, safely.
+func (r *txnRun) send(group string, born time.Time, old bool, keys ...string) (halves []bookedHalf) {
+	r.t.Helper()
+	s := r.b.NewSender()
+	for _, key := range keys {
+		// Longer than a block, so that a crash may take the middle of a copy or of a
+		// final message and leave the mark behind it.
+		req := request("orders", strings.Repeat("body ", 1200), fmt.Sprintf("TRAN_MSG\x01true\x02PGROUP\x01%s\x02UNIQ_KEY\x01%s\x02", group, key))
+		req.BornTimestamp = born.UnixMilli()
+		s.Add(req)
 	}
+	for i, res := range s.Commit() {
+		if res.Err != nil {
+			r.t.Fatal(res.Err)
+		}
+		_, pos, _ := message.ParseOffsetID(string(res.AppendMessageID(nil)))
+		halves = append(halves, bookedHalf{TransactionEnd: TransactionEnd{Group: group, Offset: res.Offset, Position: pos}, key: keys[i], old: old})
+	}
+	waitSafe(r.t, s.WhenSafe)
+	r.mu.Lock()
+	r.book.halves = append(r.book.halves, halves...)
+	r.mu.Unlock()
+	return halves
+}
+
+// end ends halves together, safely.
+func (r *txnRun) end(halves ...bookedHalf) {
+	r.t.Helper()
+	e := r.b.NewEnder()
+	r.mu.Lock()
+	for _, h := range halves {
+		e.Add(h.TransactionEnd)
+		r.book.said[h.key] = h.Verdict
+	}
+	r.mu.Unlock()
+	for _, res := range e.Commit() {
+		if res.Err != nil {
+			r.t.Fatal(res.Err)
+		}
+	}
+	waitSafe(r.t, e.WhenSafe)
+	r.mu.Lock()
+	for _, h := range halves {
+		r.book.acked[h.key] = h.Verdict
+	}
+	r.mu.Unlock()
+}
+
+// rounds sends halves and ends some, alone and several at once. Those that are
+// pending after a while are carried forward.
+func (r *txnRun) rounds() {
+	verdicts := []txn.Verdict{txn.Commit, txn.Rollback, txn.Commit}
+	for round := range 12 {
+		var keys []string
+		for i := range 4 {
+			keys = append(keys, fmt.Sprintf("K%d-%d", round, i))
+		}
+		halves := r.send("g", time.Now(), false, keys...)
+		for i := range verdicts { // the fourth stays pending
+			halves[i].Verdict = verdicts[i]
+		}
+		r.end(halves[:3]...)
+		if round != 7 {
+			continue
+		}
+		r.mu.Lock()
+		for i := range r.book.halves {
+			h := &r.book.halves[i]
+			h.moving = r.book.said[h.key] == txn.Unknown
+		}
+		r.mu.Unlock()
+		if err := r.b.txn.Carry(r.b.store.Max()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// checks lets the broker give up what is too old and ask about the rest, and
+// answers half of the checks.
+func (r *txnRun) checks() {
+	r.send("old", time.Now().Add(-30*24*time.Hour), true, "O1", "O2")
+	p := &fakeProducer{}
+	if err := r.b.clients.Heartbeat(p, &Heartbeat{ClientID: "c", Producers: []string{"g"}}); err != nil {
+		r.t.Fatal(err)
+	}
+	asked := map[string]bool{}
+	for i, c := range p.wait(r.t, 12) {
+		if asked[c.MessageID] || i%2 == 0 {
+			continue // again, or never answered
+		}
+		asked[c.MessageID] = true
+		e := TransactionEnd{Group: "g", Offset: c.HalfOffset, Position: c.Position, FromCheck: true, Verdict: []txn.Verdict{txn.Commit, txn.Rollback}[i/2%2]}
+		r.end(bookedHalf{TransactionEnd: e, key: c.MessageID})
+	}
+	for end := time.Now().Add(time.Minute); r.b.TransactionStats().Discarded < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatal("the old halves are not given up")
+		}
+	}
+	r.send("g", time.Now(), false, "last") // makes the marks of what was given up safe
 }
 
 func waitSafe(t *testing.T, when func(func(error))) {
@@ -178,70 +258,89 @@ func waitSafe(t *testing.T, when func(func(error))) {
 	}
 }
 
-func deliveries(t *testing.T, b *Broker) map[message.Position]int {
+// keysIn counts the messages in queues of a topic by their unique keys.
+func keysIn(t *testing.T, b *Broker, topic string, queues int32) map[string]int {
 	t.Helper()
 	if err := b.store.WaitVisible(); err != nil {
 		t.Fatal(err)
 	}
-	n := map[message.Position]int{}
-	for q := range int32(8) {
-		for off := b.store.QueueMin("orders", q); off < b.store.QueueMax("orders", q); off++ {
-			v, err := b.store.RecordAt("orders", q, off)
+	n := map[string]int{}
+	for q := range queues {
+		for off := b.store.QueueMin(topic, q); off < b.store.QueueMax(topic, q); off++ {
+			v, err := b.store.RecordAt(topic, q, off)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // it was not safe, and the crash took it
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			n[v.PreparedPosition()]++
+			n[v.Properties().Value(message.PropUniqueKey)]++
 		}
 	}
 	return n
 }
 
-func checkTransactions(t *testing.T, b *Broker, c *txnCrash) {
+func deliveries(t *testing.T, b *Broker) map[string]int {
 	t.Helper()
-	delivered := deliveries(t, b)
-	pending := map[message.Offset]bool{}
+	return keysIn(t, b, "orders", 8)
+}
+
+func pendingKeys(t *testing.T, b *Broker, c *txnCrash) map[string]bool {
+	t.Helper()
 	list, _, err := b.Transactions(TransactionFilter{Max: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
+	pending := map[string]bool{}
 	for _, x := range list {
-		pending[x.Offset] = true
+		if pending[x.Key] {
+			t.Errorf("%s: the half %s is pending twice", c.when, x.Key)
+		}
+		pending[x.Key] = true
 	}
+	return pending
+}
+
+func checkTransactions(t *testing.T, b *Broker, c *txnCrash) {
+	t.Helper()
+	delivered, discarded := deliveries(t, b), keysIn(t, b, message.TopicCheckMax, 1)
+	pending := pendingKeys(t, b, c)
 	for _, h := range c.book.halves {
 		if _, err := b.Record(h.Position); err != nil {
 			t.Errorf("%s: the half at %d was answered and is gone: %v", c.when, h.Position, err)
 			return
 		}
-		n, said := delivered[h.Position], c.book.said[h.Position]
-		switch acked := c.book.acked[h.Position]; {
+		n, said := delivered[h.key], c.book.said[h.key]
+		switch acked := c.book.acked[h.key]; {
 		case said == txn.Rollback && n > 0, said == txn.Unknown && n > 0:
 			t.Errorf("%s: the half at %d has %v and was delivered", c.when, h.Position, said)
 		case acked == txn.Commit && n == 0:
 			t.Errorf("%s: the half at %d was committed and is not delivered", c.when, h.Position)
-		case acked != txn.Unknown && pending[h.Offset]:
+		case acked != txn.Unknown && pending[h.key]:
 			lo, hi := b.store.QueueMin(message.TopicOp, 0), b.store.QueueMax(message.TopicOp, 0)
 			t.Errorf("%s: the half at %d has %v and is pending; delivered %d, %d halves, marks %d to %d, log read from %d of %d, database %q", c.when, h.Position, acked, n, len(c.book.halves), lo, hi, b.recovered.From, b.recovered.End, c.kv)
-		case said == txn.Unknown && !pending[h.Offset]:
-			t.Errorf("%s: nobody ended the half at %d, and it is not pending", c.when, h.Position)
-		case said == txn.Commit && n == 0 && !pending[h.Offset]:
+		case said == txn.Unknown && !pending[h.key] && (!h.old || discarded[h.key] == 0):
+			t.Errorf("%s: nobody ended the half %s at %d, and it is not pending; database %q", c.when, h.key, h.Position, c.kv)
+		case said == txn.Commit && n == 0 && !pending[h.key]:
 			t.Errorf("%s: the half at %d is neither delivered nor pending", c.when, h.Position)
+		}
+		if h.old && !pending[h.key] {
+			continue
 		}
 		if said == txn.Unknown {
 			said = txn.Commit
 		}
 		h.Verdict, h.FromCheck = said, true
-		if err := end(b, h); err != nil {
-			t.Errorf("%s: the half at %d cannot be ended: %v", c.when, h.Position, err)
+		// By the place where a half was first, its end may not be known any more.
+		if err := end(b, h.TransactionEnd); err != nil && (!h.moving || pending[h.key] || !strings.Contains(err.Error(), "not known any more")) {
+			t.Errorf("%s: the half %s at %d cannot be ended: %v", c.when, h.key, h.Position, err)
 		}
-		c.book.said[h.Position] = said
+		c.book.said[h.key] = said
 	}
 	after := deliveries(t, b)
 	for _, h := range c.book.halves {
-		n := after[h.Position]
-		if said := c.book.said[h.Position]; said == txn.Commit && (n == 0 || n > 2) || said == txn.Rollback && n > 0 {
+		n := after[h.key]
+		if said := c.book.said[h.key]; said == txn.Commit && (n == 0 || n > 2) || said == txn.Rollback && n > 0 {
 			t.Errorf("%s: the half at %d has %v and was delivered %d times", c.when, h.Position, said, n)
 		}
 	}

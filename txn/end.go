@@ -122,7 +122,7 @@ func (c *Coordinator) verify(e *End, now time.Time) error {
 	if e.Verdict == Unknown {
 		return nil
 	}
-	if e.stands = stands; ended && stands == Unknown {
+	if e.stands = stands; ended && (stands == Unknown || stands == carried) {
 		if e.stands, err = c.outcome(e.off); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (c *Coordinator) claim(ends []End, now time.Time) (flight *message.Offset) 
 			}
 			continue
 		}
-		if v != Unknown {
+		if v != Unknown && v != carried {
 			e.stands = v
 		}
 		c.stats.repeated.Add(1)
@@ -185,11 +185,14 @@ func (c *Coordinator) claim(ends []End, now time.Time) (flight *message.Offset) 
 	c.mu.Unlock()
 	for _, i := range wrong {
 		e := &ends[i]
-		if e.stands == Unknown {
+		switch e.stands {
+		case Unknown:
 			e.Err = c.refuse(e, ReasonForgotten, nil, "the half %d has a verdict already, and it is not known any more which; the %s is not done", e.off, e.Verdict)
-			continue
+		case carried:
+			e.Err = c.refuse(e, ReasonForgotten, nil, "the half %d was stored again, and it is not known any more where; the %s is not done; if the transaction is pending, its producer is asked", e.off, e.Verdict)
+		default:
+			e.Err = c.refuse(e, ReasonContradict, nil, "the half %d has another verdict already, %s; it stands and the %s is not done", e.off, e.stands, e.Verdict)
 		}
-		e.Err = c.refuse(e, ReasonContradict, nil, "the half %d has another verdict already, %s; it stands and the %s is not done", e.off, e.stands, e.Verdict)
 	}
 	return flight
 }

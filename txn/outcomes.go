@@ -133,13 +133,15 @@ func (o *outcomes) deleteTo(w *kv.Batch, from, to []byte) error {
 	})
 }
 
-// outcome is the verdict of an ended half, Unknown if nothing knows it any more.
+// outcome is the verdict of an ended half, also of one that was carried forward
+// and ended then; Unknown or carried if nothing knows it any more.
 func (c *Coordinator) outcome(off message.Offset) (Verdict, error) {
 	n := int64(off / outcomesPerPage)
 	c.mu.Lock()
-	if v, _ := c.recent.get(off); v != Unknown {
+	last, _ := c.recent.get(off)
+	if last != Unknown && last != carried {
 		c.mu.Unlock()
-		return v, nil
+		return last, nil
 	}
 	for _, pages := range []map[int64]*outcomePage{c.outcomes.fresh, c.outcomes.writing} {
 		if p := pages[n]; p != nil {
@@ -154,5 +156,8 @@ func (c *Coordinator) outcome(off message.Offset) (Verdict, error) {
 	if err != nil {
 		return Unknown, fmt.Errorf("txn: read what became of the half %d: %w", off, err)
 	}
-	return p.get(off), nil
+	if v := p.get(off); v != Unknown {
+		return v, nil
+	}
+	return last, nil
 }
