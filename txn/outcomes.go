@@ -133,6 +133,25 @@ func (o *outcomes) deleteTo(w *kv.Batch, from, to []byte) error {
 	})
 }
 
+// outcomeLocked keeps a verdict, also for the places that the half had before.
+func (c *Coordinator) outcomeLocked(off message.Offset, v Verdict) {
+	if v == carried {
+		return
+	}
+	c.outcomes.set(off, v)
+	if len(c.moved) == 0 {
+		return
+	}
+	for old, to := range c.moved {
+		if to.off == off {
+			delete(c.moved, old)
+			c.goneMove = append(c.goneMove, old)
+			c.outcomes.set(old, v)
+			c.recent.add(old, v)
+		}
+	}
+}
+
 // outcome is the verdict of an ended half, also of one that was carried forward
 // and ended then; Unknown or carried if nothing knows it any more.
 func (c *Coordinator) outcome(off message.Offset) (Verdict, error) {

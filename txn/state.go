@@ -200,9 +200,15 @@ func (c *Coordinator) capture() (*snapshot, error) {
 		put(c.state.marks.PutTo(&s.w, keyHalfMark, int64(halfMark)))
 		put(c.state.marks.PutTo(&s.w, keyOpMark, int64(opMark)))
 	}
-	if err == nil {
-		return s, nil
+	if err != nil {
+		c.uncapture(halves, gone, goneMove, events, moved != nil)
+		return nil, err
 	}
+	return s, nil
+}
+
+// uncapture gives back what was taken and cannot be written.
+func (c *Coordinator) uncapture(halves []capturedHalf, gone, goneMove []message.Offset, events []keyedEvent, moved bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.outcomes.undo()
@@ -210,8 +216,7 @@ func (c *Coordinator) capture() (*snapshot, error) {
 		c.changed[h.off] = struct{}{}
 	}
 	c.gone, c.goneMove, c.events = append(gone, c.gone...), append(goneMove, c.goneMove...), append(events, c.events...)
-	c.movesChanged = c.movesChanged || moved != nil
-	return nil, err
+	c.movesChanged = c.movesChanged || moved
 }
 
 // appliedOpsLocked is the offset below which every mark is applied to pending.

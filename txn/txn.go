@@ -372,25 +372,6 @@ func (g *groups) leave(i int32) {
 	}
 }
 
-// outcomeLocked keeps a verdict, also for the places that the half had before.
-func (c *Coordinator) outcomeLocked(off message.Offset, v Verdict) {
-	if v == carried {
-		return
-	}
-	c.outcomes.set(off, v)
-	if len(c.moved) == 0 {
-		return
-	}
-	for old, to := range c.moved {
-		if to.off == off {
-			delete(c.moved, old)
-			c.goneMove = append(c.goneMove, old)
-			c.outcomes.set(old, v)
-			c.recent.add(old, v)
-		}
-	}
-}
-
 // settledLocked forgets a half that has its outcome.
 func (c *Coordinator) settledLocked(off message.Offset, v Verdict) {
 	if h, ok := c.pending[off]; ok {
