@@ -27,6 +27,24 @@ func (b *Broker) Heartbeat(c Client, h *Heartbeat) error {
 	return b.clients.Heartbeat(c, &beat)
 }
 
+// UpdateGroups creates or changes groups as Groups.Update does, and gives the
+// retry topics that there are the queues that the groups ask for now.
+func (b *Broker) UpdateGroups(configs ...GroupConfig) error {
+	if err := b.groups.Update(configs...); err != nil {
+		return err
+	}
+	for i := range configs {
+		name := message.RetryTopic(configs[i].Name)
+		if b.topics.LookupString(name) == nil {
+			continue
+		}
+		if _, err := b.topics.CreateRetry(name, configs[i].RetryQueues, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckFilter tells whether a subscription's expression can be used here.
 func (b *Broker) CheckFilter(s *Subscription) error {
 	_, err := b.filterFor(s)

@@ -27,7 +27,7 @@ func (b *Broker) redriveTarget(spec *RedriveSpec) (*redriveTarget, error) {
 		if g.RetryQueues <= 0 {
 			return nil, refuse(KindNoPermission, "the group %s has no retry queues (retryQueueNums); re-drive to the original topic or another one", g.Name)
 		}
-		retry, err := b.topics.CreateOwn(message.RetryTopic(spec.Group), g.RetryQueues)
+		retry, err := b.topics.CreateRetry(message.RetryTopic(spec.Group), g.RetryQueues, false)
 		if err != nil {
 			return nil, err
 		}

@@ -72,16 +72,6 @@ func (b *Broker) SendBack(r *SendBackRequest) error {
 	if err := b.mayStore(); err != nil {
 		return err
 	}
-	if g.RetryQueues <= 0 {
-		return nil
-	}
-	retry, err := b.topics.CreateOwn(message.RetryTopic(r.Group), g.RetryQueues)
-	if err != nil {
-		return err
-	}
-	if retry.Perm&PermWrite == 0 {
-		return refuse(KindNoPermission, "the topic[%s] sending message is forbidden", retry.Name)
-	}
 	v, err := b.store.Record(r.Position)
 	var corrupt *store.CorruptError
 	if errors.Is(err, store.ErrNotFound) || errors.As(err, &corrupt) {
@@ -90,9 +80,35 @@ func (b *Broker) SendBack(r *SendBackRequest) error {
 	if err != nil {
 		return fail(KindSystem, err, "reading the message at %d that is given back", r.Position)
 	}
-	m, err := b.sentBack(r, g, retry, v)
+	// What is dead needs no retry topic.
+	limit := r.limit(g)
+	dead := v.ReconsumeTimes() >= limit || r.DelayLevel < 0
+	if !dead && g.RetryQueues <= 0 {
+		return nil // the group wants no retries
+	}
+	var topic *Topic
+	var queue int32
+	if dead {
+		topic, err = b.topics.CreateOwn(message.DLQTopic(r.Group), 1)
+	} else {
+		topic, queue, err = b.retryQueue(g)
+	}
 	if err != nil {
 		return err
+	}
+	m := b.sentBack(r, v)
+	m.Topic, m.QueueID = topic.Name, queue
+	if dead {
+		reason := DeadMaxAttempts
+		if r.DelayLevel < 0 {
+			reason = cmp.Or(r.Reason, DeadConsumer)
+		}
+		m.Properties = withDeath(m.Properties, reason, limit).Append(message.PropDelay, "0")
+	} else {
+		m.Properties = b.untilRetry(m.Properties, r, g, v.ReconsumeTimes())
+	}
+	if len(m.Properties) > message.MaxPropertiesSize {
+		return refuse(KindIllegalMessage, "the properties of the message take %d bytes with those of a retry; a record holds %d at most", len(m.Properties), message.MaxPropertiesSize)
 	}
 	batch := b.store.NewBatch()
 	if _, err := b.addDeferred(batch, &m); err != nil {
@@ -105,8 +121,35 @@ func (b *Broker) SendBack(r *SendBackRequest) error {
 	return nil
 }
 
-// sentBack returns the record to store for a message that is given back.
-func (b *Broker) sentBack(r *SendBackRequest, g *Group, retry *Topic, v message.View) (message.Message, error) {
+// limit returns how often the message may come again.
+func (r *SendBackRequest) limit(g *Group) int32 {
+	if r.MaxReconsumeTimes >= 0 {
+		return r.MaxReconsumeTimes
+	}
+	return g.RetryMaxTimes
+}
+
+// retryQueue returns the retry topic of a group, and one of its queues that the
+// members read.
+func (b *Broker) retryQueue(g *Group) (*Topic, int32, error) {
+	topic, err := b.topics.CreateRetry(message.RetryTopic(g.Name), g.RetryQueues, false)
+	if err != nil {
+		return nil, 0, err
+	}
+	if topic.Perm&PermWrite == 0 {
+		return nil, 0, refuse(KindNoPermission, "the topic[%s] sending message is forbidden", topic.Name)
+	}
+	// A topic may have fewer write queues than the group asks for: to empty some.
+	queues := min(g.RetryQueues, topic.ReadQueues, topic.WriteQueues)
+	if queues <= 0 {
+		return nil, 0, refuse(KindNoPermission, "the topic[%s] sending message is forbidden: it has %d read and %d write queues; give it at least one of each", topic.Name, topic.ReadQueues, topic.WriteQueues)
+	}
+	return topic, rand.Int32N(queues), nil
+}
+
+// sentBack returns the record to store for a message that is given back, but
+// for where it goes and when.
+func (b *Broker) sentBack(r *SendBackRequest, v message.View) message.Message {
 	m := v.Message()
 	p := m.Properties.Without(message.PropWait).Append(message.PropWait, "false")
 	if _, found := p.Get(message.PropRetryTopic); !found {
@@ -116,39 +159,23 @@ func (b *Broker) sentBack(r *SendBackRequest, g *Group, retry *Topic, v message.
 		p = p.Append(message.PropOriginMessageID, v.OffsetID()).Append(PropOriginQueue, strconv.Itoa(int(m.QueueID)))
 	}
 	p = withAttempt(p, b.failedAt(r.Group, r.Client))
-	limit := g.RetryMaxTimes
-	if r.MaxReconsumeTimes >= 0 {
-		limit = r.MaxReconsumeTimes
-	}
-	level, wait, own := r.DelayLevel, int64(0), false
-	if dead := m.ReconsumeTimes >= limit || level < 0; dead {
-		topic, err := b.topics.CreateOwn(message.DLQTopic(r.Group), 1)
-		if err != nil {
-			return m, err
-		}
-		reason := DeadMaxAttempts
-		if level < 0 {
-			reason = cmp.Or(r.Reason, DeadConsumer)
-		}
-		m.Topic, m.QueueID, level, p = topic.Name, 0, 0, withDeath(p, reason, limit)
-	} else {
-		m.Topic, m.QueueID = retry.Name, rand.Int32N(g.RetryQueues)
-		if level == 0 {
-			level = firstRetryLevel + m.ReconsumeTimes
-			wait, own = g.RetryPolicy.wait(m.ReconsumeTimes)
-		}
-	}
 	// Its own delay is over: timer properties would keep it waiting again.
 	m.Properties = p.Without(message.PropDelay, message.PropTimerDelaySec, message.PropTimerDelayMs, message.PropTimerDeliverMs,
-		message.PropStartDeliverTime).Append(message.PropDelay, strconv.Itoa(int(level)))
-	if own {
-		m.Properties = b.afterWait(m.Properties, wait)
-	}
+		message.PropStartDeliverTime)
 	m.ReconsumeTimes = max(m.ReconsumeTimes+1, r.Times)
 	m.PreparedPosition = 0
 	m.StoreHost = r.StoreHost
-	if len(m.Properties) > message.MaxPropertiesSize {
-		return m, refuse(KindIllegalMessage, "the properties of the message take %d bytes with those of a retry; a record holds %d at most", len(m.Properties), message.MaxPropertiesSize)
+	return m
+}
+
+// untilRetry returns properties of a message that came back so often before,
+// with how long it waits now.
+func (b *Broker) untilRetry(p message.Properties, r *SendBackRequest, g *Group, before int32) message.Properties {
+	if r.DelayLevel != 0 {
+		return p.Append(message.PropDelay, strconv.Itoa(int(r.DelayLevel)))
 	}
-	return m, nil
+	if wait, own := g.RetryPolicy.wait(before); own {
+		return b.afterWait(p, wait)
+	}
+	return p.Append(message.PropDelay, strconv.Itoa(int(firstRetryLevel+before)))
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -283,15 +284,37 @@ func (t *Topics) CreateForSend(name, template string, wanted int32, unitMode boo
 	})
 }
 
-// CreateRetry creates a retry topic, which needs no permission.
+// CreateRetry creates a retry topic, which needs no permission, or gives one
+// that is there the queues that it lacks. It takes none away.
 func (t *Topics) CreateRetry(name string, queues int32, unitMode bool) (*Topic, error) {
-	return t.create(name, func() (TopicConfig, error) {
+	topic, err := t.create(name, func() (TopicConfig, error) {
 		c := TopicConfig{Name: name, ReadQueues: max(1, queues), WriteQueues: max(1, queues), Perm: permReadWrite}
 		if unitMode {
 			c.SysFlag = TopicFlagUnitSub
 		}
 		return c, nil
 	})
+	if err != nil || topic.ReadQueues >= queues {
+		return topic, err
+	}
+	return t.widen(topic, queues)
+}
+
+// widen gives a topic more queues; one that was deleted meanwhile stays away.
+func (t *Topics) widen(topic *Topic, queues int32) (*Topic, error) {
+	err := t.change(func(change *TopicChange) error {
+		now := t.table.get(topic.Name)
+		if now == nil || now.ReadQueues >= queues {
+			topic = cmp.Or(now, topic)
+			return nil
+		}
+		c := now.TopicConfig
+		c.ReadQueues, c.WriteQueues = queues, max(c.WriteQueues, queues)
+		topic = newTopic(c)
+		change.Changed = append(change.Changed, topic)
+		return nil
+	})
+	return topic, err
 }
 
 // CreateOwn creates a topic that the broker itself needs, if it is not there:

@@ -59,7 +59,7 @@ func (s *session) updateGroup(r *remoting.Request) error {
 	if err := decode(r, &c); err != nil {
 		return err
 	}
-	if err := s.broker.Groups().Update(groupOf(&c)); err != nil {
+	if err := s.broker.UpdateGroups(groupOf(&c)); err != nil {
 		return err
 	}
 	return s.ok(r)
@@ -75,7 +75,7 @@ func (s *session) updateGroups(r *remoting.Request) error {
 		configs[i] = groupOf(&list.GroupConfigList[i])
 	}
 	if len(configs) > 0 {
-		if err := s.broker.Groups().Update(configs...); err != nil {
+		if err := s.broker.UpdateGroups(configs...); err != nil {
 			return err
 		}
 	}
