@@ -76,20 +76,28 @@ func (b *Broker) DeleteGroup(name string, offsets bool) error {
 
 // QueryOffset returns where a group goes on in a queue. A group that never
 // committed begins at 0 where the queue's beginning is still at hand, as with
-// Apache's broker; elsewhere, and with strict set, KindNotFound leaves the
-// choice to the client.
+// Apache's broker, and in a retry topic at its first message; elsewhere, and
+// with strict set, KindNotFound leaves the choice to the client.
 func (b *Broker) QueryOffset(group, topic string, queue int32, strict bool) (message.Offset, error) {
 	if offset, found := b.offsets.Query(group, topic, queue); found && offset >= 0 {
 		return offset, nil
 	}
-	if g := b.groups.Lookup(group); g != nil && g.Attributes[AttributeInitial] != "" && b.topics.LookupString(topic) != nil {
-		return b.initialOffset(g.Attributes[AttributeInitial], topic, queue)
+	if g := b.groups.Lookup(group); g != nil && b.topics.LookupString(topic) != nil {
+		if text := g.initial(topic); text != "" {
+			return b.initialOffset(text, topic, queue)
+		}
 	}
+	low := max(b.store.QueueMin(topic, queue), 0)
 	if strict {
 		return 0, refuse(KindNotFound, "Not found, do not set to zero, maybe this group boot first")
 	}
-	if b.store.QueueMin(topic, queue) <= 0 && b.beginsHot(topic, queue) {
+	if low == 0 && b.beginsHot(topic, queue) {
 		return 0, nil
+	}
+	// Left to themselves, clients that begin at a time begin retry topics at
+	// their end.
+	if message.IsRetryTopic(topic) && b.store.QueueMax(topic, queue) > low {
+		return low, nil
 	}
 	return 0, refuse(KindNotFound, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
 }

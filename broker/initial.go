@@ -35,6 +35,15 @@ func parseInitial(text string) (p initialPosition, err error) {
 	return initialPosition{ms: at.UnixMilli()}, nil
 }
 
+// initial returns the attribute's text for a topic, or "". A retry topic holds
+// what the group was given already: wherever it begins, it wants all of that.
+func (g *Group) initial(topic string) string {
+	if message.IsRetryTopic(topic) {
+		return ""
+	}
+	return g.Attributes[AttributeInitial]
+}
+
 // initialOffset returns where the attribute's text says to begin in a queue.
 func (b *Broker) initialOffset(text, topic string, queue int32) (message.Offset, error) {
 	p, err := parseInitial(text)

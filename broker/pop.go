@@ -222,10 +222,10 @@ func (b *Broker) popBegin(r *PopRequest, group *Group, queue int32) (message.Off
 	if at, found := b.offsets.Query(r.Group, r.Topic, queue); found && at >= 0 {
 		return min(max(at, low), high), nil
 	}
-	if text := group.Attributes[AttributeInitial]; text != "" {
+	if text := group.initial(r.Topic); text != "" {
 		return b.initialOffset(text, r.Topic, queue)
 	}
-	if !r.FromEnd || low <= 0 && b.beginsHot(r.Topic, queue) {
+	if !r.FromEnd || message.IsRetryTopic(r.Topic) || low <= 0 && b.beginsHot(r.Topic, queue) {
 		return low, nil
 	}
 	return high, nil

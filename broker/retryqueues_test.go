@@ -158,3 +158,43 @@ func TestPopsBuryWithoutRetries(t *testing.T) {
 		t.Errorf("the dead letter is %q", got[0].Body)
 	}
 }
+
+// TestRetryTopicsBeginAtTheirBeginning: a group's wish where to begin is none
+// about what it was given already.
+func TestRetryTopicsBeginAtTheirBeginning(t *testing.T) {
+	for _, initial := range []string{"latest", "4102444800000", "earliest", ""} {
+		b := openBroker(t, t.TempDir(), quickLevels)
+		c := DefaultGroupConfig("g")
+		if initial != "" {
+			c.Attributes = map[string]string{"+" + AttributeInitial: initial}
+		}
+		if err := b.UpdateGroups(c); err != nil {
+			t.Fatal(err)
+		}
+		mustSend(t, b, request("src", "x", ""))
+		if err := b.store.WaitVisible(); err != nil {
+			t.Fatal(err)
+		}
+		giveBack(t, b, "src", 3)
+		retriesOf(t, b, 3)
+		retry := message.RetryTopic("g")
+		begin := func(what string, want message.Offset) {
+			t.Helper()
+			if at, err := b.QueryOffset("g", retry, 0, false); err != nil || at != want {
+				t.Errorf("%q, %s: retries begin at %d, %v, want %d", initial, what, at, err, want)
+			}
+			r := popRequest("g")
+			r.Topic, r.FromEnd = retry, true
+			if at, err := b.popBegin(r, b.groups.Lookup("g"), 0); err != nil || at != want {
+				t.Errorf("%q, %s: pops of retries begin at %d, %v, want %d", initial, what, at, err, want)
+			}
+		}
+		begin("all there", 0)
+		_, err := b.QueryOffset("g", retry, 0, true)
+		wantKind(t, "strict", err, KindNotFound)
+		if _, err := b.store.ForgetTo(retry, 0, 2); err != nil {
+			t.Fatal(err)
+		}
+		begin("two forgotten", 2)
+	}
+}
