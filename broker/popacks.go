@@ -105,15 +105,48 @@ func handleRefusal(h *PopHandle, off message.Offset, o pop.Outcome) error {
 // everybody while it is put to the dead letters.
 const buryLease = 30 * time.Second
 
+// maxBurials bounds the queues whose dead letters are made durable together.
+const maxBurials = 256
+
+// burial is what was put to the dead letters of one queue and is still leased.
+type burial struct {
+	key     pop.Key
+	popTime int64 // of the lease
+	offsets []message.Offset
+}
+
 // bury puts what was handed out too often to the group's dead letters.
 func (b *Broker) bury(k pop.Key, limit int32) {
-	now := b.now().UnixMilli()
-	for _, m := range b.pops.Expired(k, now, buryLease, limit) {
+	if d := b.layDown(k, limit); len(d.offsets) > 0 {
+		b.ackBuried(d)
+	}
+}
+
+// layDown appends what was handed out too often of one queue to the group's
+// dead letters. What it returns is for ackBuried.
+func (b *Broker) layDown(k pop.Key, limit int32) burial {
+	d := burial{key: k, popTime: b.now().UnixMilli()}
+	for _, m := range b.pops.Expired(k, d.popTime, buryLease, limit) {
 		if err := b.buryOne(k, m); err != nil {
 			b.events.Warn("a message that was handed out too often cannot be put to the dead letters; it is tried again", "group", k.Group, "topic", k.Topic, "queue", k.Queue, "offset", m.Offset, "error", err)
 			continue
 		}
-		_ = b.pops.Ack(k, now, []message.Offset{m.Offset}, nil) // if it is lost the message is put there twice
+		d.offsets = append(d.offsets, m.Offset)
+	}
+	return d
+}
+
+// ackBuried acknowledges what was put to the dead letters, once it is durable
+// there: a power cut that took the dead letters and left the acknowledgements
+// would lose the messages.
+func (b *Broker) ackBuried(list ...burial) {
+	if err := b.store.Sync(); err != nil {
+		b.events.Warn("dead letters of messages that were handed out too often cannot be made durable; they are put there again", "error", err)
+		return
+	}
+	for i := range list {
+		d := &list[i]
+		_ = b.pops.Ack(d.key, d.popTime, d.offsets, nil) // if it is lost they are put there twice
 	}
 }
 
@@ -136,10 +169,20 @@ func (b *Broker) buryOne(k pop.Key, m pop.Message) error {
 // nobody pops, forgets what retention took, and publishes progress.
 func (b *Broker) sweepPops() {
 	b.pops.Trim()
+	var dead []burial
 	for _, k := range b.pops.Keys() {
 		if g := b.groups.Lookup(k.Group); g != nil && b.cfg.Permission.Load()&PermWrite != 0 {
-			b.bury(k, max(0, g.RetryMaxTimes))
+			if d := b.layDown(k, max(0, g.RetryMaxTimes)); len(d.offsets) > 0 {
+				dead = append(dead, d)
+			}
+			if len(dead) == maxBurials {
+				b.ackBuried(dead...)
+				dead = dead[:0]
+			}
 		}
+	}
+	if len(dead) > 0 {
+		b.ackBuried(dead...)
 	}
 	b.publishPops()
 }
