@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -318,6 +319,31 @@ func TestPopRefusals(t *testing.T) {
 	_, err := b.ChangePop(&h, 0, 96*time.Hour, false)
 	wantKind(t, "a change by four days", err, KindInvalidParameter)
 	if st, _ := b.PopStats(); st.InFlight != 1 || st.Acked != 0 || st.Refused != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestAcksOfWhatRetentionTook: the rest of a batch counts all the same.
+func TestAcksOfWhatRetentionTook(t *testing.T) {
+	b := openBroker(t, t.TempDir(), func(s *Settings) { s.DefaultTopicQueues = 1 })
+	for i := range 3 {
+		mustSend(t, b, request("orders", fmt.Sprint(i), ""))
+	}
+	list := popOnce(t, b, popRequest("g"))
+	if len(list) != 3 {
+		t.Fatalf("%v", list)
+	}
+	if _, err := b.store.ForgetTo("orders", list[0].handle.Queue, 1); err != nil {
+		t.Fatal(err)
+	}
+	h := list[0].handle
+	wantKind(t, "none is there", b.AckPop(&h, 0, 7), KindNoMessage)
+	offsets := []message.Offset{0, 1, 2}
+	wantKind(t, "two of three are there", b.AckPop(&h, offsets...), noRefusal)
+	if !slices.Equal(offsets, []message.Offset{0, 1, 2}) {
+		t.Errorf("the caller's list is now %v", offsets)
+	}
+	if st, _ := b.PopStats(); st.Acked != 2 {
 		t.Errorf("%+v", st)
 	}
 }

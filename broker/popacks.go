@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/merlinmq/merlin/broker/pop"
@@ -21,14 +22,20 @@ type PopHandle struct {
 func (h *PopHandle) key() pop.Key { return pop.Key{Topic: h.Topic, Group: h.Group, Queue: h.Queue} }
 
 // AckPop acknowledges messages. Whoever answers the client waits for PopsSafe
-// before. Where none of them could be acknowledged the refusal says why.
+// before. What the queue does not hold is left out, as with Apache's broker:
+// retention may have taken it. Where none of them could be acknowledged the
+// refusal says why.
 func (b *Broker) AckPop(h *PopHandle, offsets ...message.Offset) error {
-	if err := b.checkHandle(h, offsets); err != nil {
+	if err := b.checkHandle(h); err != nil {
+		return err
+	}
+	offsets, err := b.heldOffsets(h, offsets)
+	if err != nil {
 		return err
 	}
 	good, bad := 0, pop.Done
 	var where message.Offset
-	err := b.pops.Ack(h.key(), h.PopTime, offsets, func(off message.Offset, o pop.Outcome) {
+	err = b.pops.Ack(h.key(), h.PopTime, offsets, func(off message.Offset, o pop.Outcome) {
 		if o == pop.Done || o == pop.Repeated {
 			good++
 		} else {
@@ -47,7 +54,10 @@ func (b *Broker) AckPop(h *PopHandle, offsets ...message.Offset) error {
 // ChangePop makes a message visible again after a time from now on, and
 // returns the pop time of its new handle. Whoever answers waits for PopsSafe.
 func (b *Broker) ChangePop(h *PopHandle, off message.Offset, invisible time.Duration, uncounted bool) (int64, error) {
-	if err := b.checkHandle(h, []message.Offset{off}); err != nil {
+	if err := b.checkHandle(h); err != nil {
+		return 0, err
+	}
+	if _, err := b.heldOffsets(h, []message.Offset{off}); err != nil {
 		return 0, err
 	}
 	if invisible < 0 || invisible > MaxPopInvisible {
@@ -74,7 +84,7 @@ func (b *Broker) PopsSafe() error {
 	return nil
 }
 
-func (b *Broker) checkHandle(h *PopHandle, offsets []message.Offset) error {
+func (b *Broker) checkHandle(h *PopHandle) error {
 	topic := b.topics.LookupString(h.Topic)
 	if topic == nil {
 		return refuse(KindTopicNotExist, "topic[%s] not exist, apply first please! Create it with: merlin topic create %s", h.Topic, h.Topic)
@@ -85,13 +95,23 @@ func (b *Broker) checkHandle(h *PopHandle, offsets []message.Offset) error {
 	if b.groups.Lookup(h.Group) == nil {
 		return refuse(KindGroupNotExist, "subscription group [%s] does not exist", h.Group)
 	}
-	low, high := b.store.QueueMin(h.Topic, h.Queue), b.store.QueueMax(h.Topic, h.Queue)
-	for _, off := range offsets {
-		if off < low || off >= high {
-			return refuse(KindNoMessage, "offset[%d] is illegal: %s queue %d holds the offsets %d to %d", off, h.Topic, h.Queue, low, high-1)
-		}
-	}
 	return nil
+}
+
+// heldOffsets returns those of the offsets that the queue holds, and a refusal
+// if it holds none of them. It changes nothing of the list.
+func (b *Broker) heldOffsets(h *PopHandle, offsets []message.Offset) ([]message.Offset, error) {
+	low, high := b.store.QueueMin(h.Topic, h.Queue), b.store.QueueMax(h.Topic, h.Queue)
+	outside := func(off message.Offset) bool { return off < low || off >= high }
+	first := slices.IndexFunc(offsets, outside)
+	if first < 0 {
+		return offsets, nil
+	}
+	held := slices.DeleteFunc(slices.Clone(offsets), outside)
+	if len(held) == 0 {
+		return nil, refuse(KindNoMessage, "offset[%d] is illegal: %s queue %d holds the offsets %d to %d; acknowledge with the handle that came with the message", offsets[first], h.Topic, h.Queue, low, high-1)
+	}
+	return held, nil
 }
 
 func handleRefusal(h *PopHandle, off message.Offset, o pop.Outcome) error {

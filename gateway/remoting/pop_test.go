@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -197,6 +198,25 @@ func TestPopsOverTheWire(t *testing.T) {
 	}
 	p.ok(222, "", "topic", "popt", "group", "popg", "timestamp", "0", "isForce", "true")
 	wantBodies(t, "after a reset", p.pop(""), "m0:0 m1:0 m2:0 m3:0")
+}
+
+// TestBatchAcksGoOnBehindARefusal: of one long entry, what can be acknowledged
+// is, whatever stands before it.
+func TestBatchAcksGoOnBehindARefusal(t *testing.T) {
+	s, p := startPops(t, 35)
+	first := strings.Fields(p.pop("maxMsgNums:32")[0].handle)[1]
+	for fmt.Sprint(time.Now().UnixMilli()) == first { // another handle
+	}
+	rest := p.pop("maxMsgNums:3")
+	wantBodies(t, "the rest", rest, "m32:0 m33:0 m34:0")
+	bits := base64.StdEncoding.EncodeToString([]byte{0xff, 0xff, 0xff, 0xff, 0x07})
+	batch := fmt.Sprintf(`{"brokerName":"broker-a","acks":[{"c":"popg","t":"popt","r":"0","so":0,"q":0,"rq":0,"pt":%s,"it":60000,"b":%q}]}`, strings.Fields(rest[0].handle)[1], bits)
+	if a := p.call(200151, batch); a.Code != 0 {
+		t.Errorf("batch: %d %s", a.Code, a.Remark)
+	}
+	if st, _ := s.broker.PopStats(); st.Acked != 3 || st.InFlight != 32 {
+		t.Errorf("%+v", st)
+	}
 }
 
 func TestPopsThatWait(t *testing.T) {

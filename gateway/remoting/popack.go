@@ -108,14 +108,7 @@ func (s *session) ackBatch(r *remoting.Request) error {
 	}
 	var errs []error
 	for i := range req.Acks {
-		a := &req.Acks[i]
-		offsets, err := batchOffsets(a)
-		for err == nil && len(offsets) > 0 {
-			n := min(len(offsets), pop.MaxTake)
-			err = s.broker.AckPop(&broker.PopHandle{Group: a.ConsumerGroup, Topic: a.Topic, Queue: a.QueueID, PopTime: a.PopTime}, offsets[:n]...)
-			offsets = offsets[n:]
-		}
-		if err != nil {
+		if err := s.ackEntry(&req.Acks[i]); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -123,6 +116,31 @@ func (s *session) ackBatch(r *remoting.Request) error {
 		return errs[0]
 	}
 	return nil // what was refused comes again
+}
+
+// ackEntry acknowledges the messages of one hand-out; it is refused where none
+// of them can be.
+func (s *session) ackEntry(a *body.BatchAck) error {
+	offsets, err := batchOffsets(a)
+	if err != nil {
+		return err
+	}
+	h := broker.PopHandle{Group: a.ConsumerGroup, Topic: a.Topic, Queue: a.QueueID, PopTime: a.PopTime}
+	var refused error
+	good := false
+	for len(offsets) > 0 {
+		n := min(len(offsets), pop.MaxTake)
+		if err := s.broker.AckPop(&h, offsets[:n]...); err != nil {
+			refused = err
+		} else {
+			good = true
+		}
+		offsets = offsets[n:]
+	}
+	if good {
+		return nil
+	}
+	return refused
 }
 
 func (s *session) changeInvisible(r *remoting.Request) error {
