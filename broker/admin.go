@@ -221,7 +221,7 @@ func (b *Broker) resetTarget(r *ResetRequest, queue int32) (message.Offset, erro
 	low, high := b.store.QueueMin(r.Topic, queue), b.store.QueueMax(r.Topic, queue)
 	if r.Queue >= 0 && r.Offset >= 0 {
 		if r.Offset < low || r.Offset > high {
-			return 0, refuse(KindSystem, "Target offset %d not in consume queue range [%d-%d]", r.Offset, low, high)
+			return 0, refuse(KindSystem, "Target offset %d not in consume queue range [%d-%d] of %s queue %d; choose an offset in the range, earliest or latest", r.Offset, low, high, r.Topic, queue)
 		}
 		return r.Offset, nil
 	}

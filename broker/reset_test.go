@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,9 @@ func TestResetOffsets(t *testing.T) {
 			}
 			got, err := w.ResetOffsets(&c.r)
 			wantKind(t, name, err, c.kind)
+			if c.name == "beyond the end" && !strings.HasSuffix(err.Error(), "[0-10] of t queue 0; choose an offset in the range, earliest or latest") {
+				t.Errorf("%s: %v does not say what to do", name, err)
+			}
 			at, _ := w.offsets.Query("g", "t", 0)
 			if len(got) != c.queues || c.kind == noRefusal && got[QueueRef{"t", "broker-a", 0}] != c.want {
 				t.Errorf("%s: %v, want %d of %d queues", name, got, c.want, c.queues)
