@@ -104,8 +104,7 @@ type redriveJob struct {
 	done   chan struct{}      // closed when it is not at work any more; nil: it never was
 }
 
-// openRedrives loads the re-drives, finds out what those that were at work
-// sent last, and lets them go on.
+// openRedrives loads the re-drives and lets those that were at work go on.
 func (b *Broker) openRedrives() error {
 	r := &redrives{
 		b: b, db: b.db, jobs: map[string]*redriveJob{}, sent: map[string]int64{},
@@ -128,9 +127,7 @@ func (b *Broker) openRedrives() error {
 		}
 	}
 	for _, j := range waiting {
-		if err := r.launch(j); err != nil {
-			return err
-		}
+		r.launch(j)
 	}
 	return nil
 }
@@ -147,15 +144,15 @@ func (r *redrives) close() {
 }
 
 // launch begins the work of a job, which is not at work.
-func (r *redrives) launch(j *redriveJob) error {
+func (r *redrives) launch(j *redriveJob) {
 	s := r.view(j)
-	sent, err := r.sentLast(&s)
-	if err != nil || r.ctx.Err() != nil {
-		return err
+	s.Waiting = ""
+	if r.ctx.Err() != nil {
+		return
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
-	w := &redriveWork{r: r, job: j, state: s, sent: sent, batch: r.b.store.NewBatch()}
+	w := &redriveWork{r: r, job: j, state: s, batch: r.b.store.NewBatch()}
 	r.mu.Lock()
 	j.state, j.cancel, j.done = s, cancel, done
 	r.mu.Unlock()
@@ -164,7 +161,6 @@ func (r *redrives) launch(j *redriveJob) error {
 		defer cancel()
 		w.run(ctx)
 	})
-	return nil
 }
 
 // Redrive begins to send dead letters of a group again, in the background and
@@ -191,8 +187,8 @@ func (b *Broker) Redrive(spec RedriveSpec) (Redrive, error) {
 	if err != nil {
 		return Redrive{}, err
 	}
-	err = r.launch(j)
-	return r.view(j), err
+	r.launch(j)
+	return r.view(j), nil
 }
 
 // create stores a re-drive that is to begin.

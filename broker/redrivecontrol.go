@@ -79,9 +79,9 @@ func (b *Broker) ResumeRedrive(id string, rate int) (Redrive, error) {
 		return s, err
 	}
 	if s.State == RedriveRunning {
-		err = r.launch(j)
+		r.launch(j)
 	}
-	return s, err
+	return s, nil
 }
 
 // CancelRedrive stops a re-drive; what it has sent stays sent.

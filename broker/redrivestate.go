@@ -183,21 +183,33 @@ func (r *redrives) lastTopics(s *Redrive) (map[string]bool, error) {
 func (r *redrives) findSent(s *Redrive, topic string, queue int32, found map[message.Offset]message.Position) error {
 	st := r.b.store
 	var rows [256]store.Entry
-	for end, lo := st.QueueMax(topic, queue), st.QueueMin(topic, queue); end > lo; {
-		start := max(end-message.Offset(len(rows)), lo)
-		n, err := st.Entries(topic, queue, start, rows[:end-start])
-		if errors.Is(err, store.ErrNotFound) {
+	for end := st.QueueMax(topic, queue); end > st.QueueMin(topic, queue); {
+		start := max(end-message.Offset(len(rows)), st.QueueMin(topic, queue))
+		if start >= end {
 			return nil // trimmed meanwhile
 		}
+		n, err := st.Entries(topic, queue, start, rows[:end-start])
+		if errors.Is(err, store.ErrNotFound) && start < st.QueueMin(topic, queue) {
+			continue // trimmed meanwhile: what is left of it is looked at
+		}
 		if err != nil {
-			return fail(KindSystem, err, "looking for what the re-drive %s sent to %s", s.ID, topic)
+			return fail(KindSystem, err, "looking for what the re-drive %s sent to %s queue %d", s.ID, topic, queue)
 		}
 		for _, row := range rows[:n] {
 			if row.Filler() || row.Position < s.From {
 				continue
 			}
 			v, err := st.Record(row.Position)
-			if err != nil || v.Properties().Value(PropRedrive) != s.ID {
+			var corrupt *store.CorruptError
+			if errors.Is(err, store.ErrNotFound) || errors.As(err, &corrupt) {
+				continue
+			}
+			// What cannot be read now may have been sent: to go on would be to
+			// send it twice.
+			if err != nil {
+				return fail(KindSystem, err, "looking for what the re-drive %s sent to %s queue %d", s.ID, topic, queue)
+			}
+			if v.Properties().Value(PropRedrive) != s.ID {
 				continue
 			}
 			if off, err := strconv.ParseInt(v.Properties().Value(PropRedriveOffset), 10, 64); err == nil {

@@ -47,6 +47,16 @@ func (w *redriveWork) run(ctx context.Context) {
 		}
 	}
 	for {
+		err := w.recall()
+		if err == nil {
+			break
+		}
+		w.tell(err.Error())
+		if !wait(redrivePause) {
+			return // nothing was done; the next open looks for it
+		}
+	}
+	for {
 		more, err := w.step()
 		switch {
 		case errors.Is(err, errNoTarget):
@@ -70,6 +80,18 @@ func (w *redriveWork) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// recall finds out what was sent before a crash and not noted. Nothing is sent
+// before that is known.
+func (w *redriveWork) recall() (err error) {
+	if w.sent, err = w.r.sentLast(&w.state); err != nil {
+		return err
+	}
+	w.r.mu.Lock()
+	w.job.state = w.state
+	w.r.mu.Unlock()
+	return nil
 }
 
 // tell makes known why there is no progress.
