@@ -113,25 +113,11 @@ func Open(dir string, o Options) (*Broker, error) {
 	b.SetStoreHost(o.StoreHost)
 	b.stamp = stamp(o.Settings)
 	b.levelTail = b.tailOfLevel
-	if err := b.open(dir, o); err != nil {
+	if err := b.openAll(dir, o); err != nil {
 		return nil, errors.Join(err, b.closeParts())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	if err := b.openDelays(o.FS, dir); err != nil {
-		return nil, errors.Join(err, b.closeParts())
-	}
-	if err := errors.Join(b.openDead(), b.openRedrives()); err != nil {
-		b.redrives.close()
-		return nil, errors.Join(err, b.closeParts())
-	}
-	if err := b.startRetention(); err != nil {
-		b.redrives.close()
-		return nil, errors.Join(err, b.closeParts())
-	}
-	if err := b.openPops(); err != nil {
-		return nil, errors.Join(err, b.closeParts())
-	}
 	b.holds.start()
 	b.jobs.Go(func() { b.runJobs(ctx) })
 	return b, nil
@@ -142,6 +128,24 @@ func stamp(s *Settings) []byte {
 	p = p.Append(message.PropRegion, s.Region)
 	p = p.Append(message.PropTraceOn, fmt.Sprint(s.TraceOn))
 	return p.Append(message.PropCluster, s.Cluster)
+}
+
+// openAll opens the parts; closeParts ends those that are open, also after an
+// error.
+func (b *Broker) openAll(dir string, o Options) error {
+	if err := b.open(dir, o); err != nil {
+		return err
+	}
+	if err := b.openDelays(o.FS, dir); err != nil {
+		return err
+	}
+	if err := errors.Join(b.openDead(), b.openRedrives()); err != nil {
+		return err
+	}
+	if err := b.startRetention(); err != nil {
+		return err
+	}
+	return b.openPops()
 }
 
 func (b *Broker) open(dir string, o Options) (err error) {
@@ -251,8 +255,6 @@ func (b *Broker) Close() error {
 	b.closeOnce.Do(func() {
 		b.holds.close()
 		b.popWaits.Load().Close()
-		b.stopRetention()
-		b.redrives.close()
 		b.stop()
 		b.jobs.Wait()
 		b.closeErr = b.closeParts()
@@ -260,8 +262,11 @@ func (b *Broker) Close() error {
 	return b.closeErr
 }
 
+// closeParts ends what openAll began: first what works by itself.
 func (b *Broker) closeParts() error {
 	var errs []error
+	b.stopRetention()
+	b.redrives.close()
 	if delays := b.delays.Load(); delays != nil {
 		errs = append(errs, delays.Close()) // while the store can still make durable what was delivered
 	}
