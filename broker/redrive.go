@@ -70,7 +70,8 @@ type Redrive struct {
 // Bounds of re-drives.
 const (
 	maxRedrives     = 8    // at work at a time
-	keptRedrives    = 1000 // that are over
+	keptRedrives    = 1000 // that are done
+	keptHalted      = 100  // that were stopped or cancelled, with their results: they may be resumed
 	keptResults     = 20   // of those that are done, which keep their results
 	redriveBatch    = 1024 // messages in one append
 	redriveScan     = 4096 // dead letters looked at for it

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
 )
 
@@ -299,4 +300,62 @@ func TestRedriveKeepsItsRate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOldRedrivesAreForgotten: of those that are done, and of those that were
+// stopped or cancelled, the newest are kept; none that is at work goes.
+func TestOldRedrivesAreForgotten(t *testing.T) {
+	b := openBroker(t, t.TempDir(), quickLevels)
+	redriveTopics(t, b)
+	die(t, b, "g", "orders", 3, nil)
+	r := b.redrives
+	add := func(state RedriveState, n int) {
+		for i := range n {
+			s := Redrive{RedriveSpec: RedriveSpec{ID: fmt.Sprint(state, i), Group: "g", To: RedriveTopic, Topic: "other"}, State: state, Updated: int64(i + 1), From: message.NoPosition}
+			r.mu.Lock()
+			r.jobs[s.ID] = &redriveJob{state: s}
+			r.mu.Unlock()
+			if err := r.stored.Put([]byte(s.ID), s, kv.Buffered); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.results.Put(resultKey(s.ID, 0), []byte{resultGone}, kv.Buffered); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add(RedriveDone, keptResults+30)
+	add(RedriveStopped, 70)
+	add(RedriveCancelled, 70)
+	must(b.Redrive(RedriveSpec{ID: "new", Group: "g", To: RedriveTopic, Topic: "other"}))
+	waitRedrive(t, b, "new", RedriveDone)
+	count, results := map[RedriveState]int{}, map[RedriveState]int{}
+	for _, s := range must(b.Redrives("")) {
+		if stored, found, err := r.stored.Get([]byte(s.ID)); err != nil || !found || stored.State != s.State {
+			t.Errorf("%s is stored as %+v, %t, %v", s.ID, stored, found, err)
+		}
+		if s.State != RedriveDone && s.Updated <= 20 {
+			t.Errorf("%s is kept, and newer ones are not", s.ID)
+		}
+		count[s.State]++
+		if _, found, err := r.results.Get(resultKey(s.ID, 0)); err != nil {
+			t.Fatal(err)
+		} else if found {
+			results[s.State]++
+		}
+	}
+	if n := count[RedriveStopped] + count[RedriveCancelled]; n != keptHalted || results[RedriveStopped]+results[RedriveCancelled] != n {
+		t.Errorf("stopped or cancelled: %v, with results %v, want %d", count, results, keptHalted)
+	}
+	if count[RedriveDone] != keptResults+31 || results[RedriveDone] != keptResults {
+		t.Errorf("done: %d, %d with results", count[RedriveDone], results[RedriveDone])
+	}
+	rows := 0
+	if err := r.stored.Range(nil, nil, func([]byte, Redrive) bool { rows++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if want := keptHalted + keptResults + 31; rows != want {
+		t.Errorf("%d are stored, want %d", rows, want)
+	}
+	_, err := b.ResumeRedrive("stopped0", -1)
+	wantKind(t, "resuming a forgotten one", err, KindNotFound)
 }

@@ -53,12 +53,12 @@ func (b *Broker) Redrives(id string) ([]Redrive, error) {
 // it is, but for the rate.
 func (b *Broker) ResumeRedrive(id string, rate int) (Redrive, error) {
 	r := b.redrives
+	r.startMu.Lock() // nothing is forgotten meanwhile
+	defer r.startMu.Unlock()
 	j, err := r.find(id)
 	if err != nil {
 		return Redrive{}, err
 	}
-	r.startMu.Lock()
-	defer r.startMu.Unlock()
 	s := r.view(j)
 	if s.State == RedriveDone || s.State == RedriveRunning && rate < 0 {
 		return s, nil
@@ -87,12 +87,12 @@ func (b *Broker) ResumeRedrive(id string, rate int) (Redrive, error) {
 // CancelRedrive stops a re-drive; what it has sent stays sent.
 func (b *Broker) CancelRedrive(id string) (Redrive, error) {
 	r := b.redrives
+	r.startMu.Lock() // nothing is forgotten meanwhile
+	defer r.startMu.Unlock()
 	j, err := r.find(id)
 	if err != nil {
 		return Redrive{}, err
 	}
-	r.startMu.Lock()
-	defer r.startMu.Unlock()
 	r.halt(j)
 	s := r.view(j)
 	if s.State != RedriveRunning && s.State != RedriveStopped {

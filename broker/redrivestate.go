@@ -224,34 +224,47 @@ func (r *redrives) findSent(s *Redrive, topic string, queue int32, found map[mes
 	return nil
 }
 
-// forgetOld makes room for another re-drive.
+// forgetOld makes room for another re-drive. startMu is held.
 func (r *redrives) forgetOld() error {
 	r.mu.Lock()
-	var over []Redrive
+	var done, halted []Redrive
 	for _, j := range r.jobs {
-		if j.state.State == RedriveDone {
-			over = append(over, j.state)
+		switch j.state.State {
+		case RedriveDone:
+			done = append(done, j.state)
+		case RedriveStopped, RedriveCancelled:
+			halted = append(halted, j.state)
 		}
 	}
 	r.mu.Unlock()
-	slices.SortFunc(over, func(x, y Redrive) int { return cmp.Compare(y.Updated, x.Updated) })
-	for i := range over {
-		if i < keptResults-1 {
-			continue
-		}
-		if err := r.forgetResults(over[i].ID); err != nil {
+	for _, over := range [][]Redrive{done, halted} {
+		slices.SortFunc(over, func(x, y Redrive) int { return cmp.Compare(y.Updated, x.Updated) })
+	}
+	for i := keptResults - 1; i < len(done); i++ {
+		if err := r.forgetResults(done[i].ID); err != nil {
 			return err
 		}
-		if i < keptRedrives {
-			continue
-		}
-		if err := r.stored.Delete([]byte(over[i].ID), kv.Synced); err != nil {
-			return fail(KindSystem, err, "removing the old re-drive %s", over[i].ID)
-		}
-		r.mu.Lock()
-		delete(r.jobs, over[i].ID)
-		r.mu.Unlock()
 	}
+	for _, s := range slices.Concat(done[min(len(done), keptRedrives):], halted[min(len(halted), keptHalted):]) {
+		if err := r.forget(s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget removes a re-drive with its results: those first, so that a crash
+// leaves none that belong to nothing.
+func (r *redrives) forget(id string) error {
+	if err := r.forgetResults(id); err != nil {
+		return err
+	}
+	if err := r.stored.Delete([]byte(id), kv.Synced); err != nil {
+		return fail(KindSystem, err, "removing the old re-drive %s", id)
+	}
+	r.mu.Lock()
+	delete(r.jobs, id)
+	r.mu.Unlock()
 	return nil
 }
 
