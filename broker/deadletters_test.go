@@ -370,3 +370,118 @@ func TestCarryingGoesOnAfterACrash(t *testing.T) {
 		t.Errorf("the mark is %+v, %v", m, err)
 	}
 }
+
+// TestPurgeGoesByTheTimeOfDeath: letters that were carried forward stand behind
+// some that died after them.
+func TestPurgeGoesByTheTimeOfDeath(t *testing.T) {
+	b, s, ahead := openAhead(t, nil)
+	die(t, b, "g", "orders", 3, nil)
+	for range 30 {
+		mustSend(t, b, request("filler", strings.Repeat("x", 8<<10), ""))
+	}
+	ahead.Store(100)
+	die(t, b, "g", "orders", 2, func(i int) []string { return []string{message.PropKeys, fmt.Sprint("young", i)} })
+	s.DeadHours.Store(1000)
+	if err := b.Retain(true); err != nil {
+		t.Fatal(err)
+	}
+	list := func() (names []string) {
+		if err := b.store.WaitVisible(); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range must(b.DeadLetters(&DeadQuery{Group: "g"})).Letters {
+			names = append(names, fmt.Sprint(l.Offset, l.Keys))
+		}
+		return names
+	}
+	if got, want := list(), []string{"3young0", "4young1", "0", "1", "2"}; !slices.Equal(got, want) {
+		t.Fatalf("carried forward they are %v, want %v", got, want)
+	}
+	before := b.now().Add(-hours(50)).UnixMilli()
+	if n := must(b.PurgeDead(&PurgeRequest{Group: "g", Before: before, DryRun: true})); n != 3 || len(list()) != 5 {
+		t.Errorf("a dry run counts %d", n)
+	}
+	if n := must(b.PurgeDead(&PurgeRequest{Group: "g", Before: before})); n != 3 {
+		t.Errorf("%d were purged", n)
+	}
+	if got, want := list(), []string{"3young0", "4young1"}; !slices.Equal(got, want) {
+		t.Errorf("after the purge: %v, want %v", got, want)
+	}
+	if n := must(b.PurgeDead(&PurgeRequest{Group: "g", Before: before})); n != 0 || len(list()) != 2 {
+		t.Errorf("once more: %d", n)
+	}
+	if n := must(b.PurgeDead(&PurgeRequest{Group: "g", Before: b.now().Add(hours(1)).UnixMilli()})); n != 2 || len(list()) != 0 {
+		t.Errorf("all: %d", n)
+	}
+}
+
+// TestCarryingIsFinishedWhenOpened: what a crash left twice is there once, also
+// when more is carried later than the crash was at.
+func TestCarryingIsFinishedWhenOpened(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Broker {
+		s := DefaultSettings()
+		quickLevels(s)
+		return must(Open(dir, Options{Settings: s, StoreHost: testAddr}))
+	}
+	leave := func(b *Broker) { // as a crash leaves it: the mark, and two of three copies
+		t.Helper()
+		lo, hi := b.store.QueueMin("%DLQ%g", 0), b.store.QueueMax("%DLQ%g", 0)
+		m, _, err := b.dead.marks.Get([]byte("%DLQ%g"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Upto, m.From, m.Carried = lo+3, b.store.Max(), m.Carried+1
+		if err := b.dead.marks.Put([]byte("%DLQ%g"), m, kv.Synced); err != nil {
+			t.Fatal(err)
+		}
+		batch := b.store.NewBatch()
+		if err := b.eachDead("%DLQ%g", lo, min(lo+2, hi), func(d *deadView) bool {
+			m := d.Message()
+			m.Properties = m.Properties.Append(PropDeadOffset, fmt.Sprint(d.ident)).Append(PropDeadSince, fmt.Sprint(d.since))
+			return batch.Add(&m) == nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.store.Append(batch); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.store.WaitVisible(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func(b *Broker) (list []string) {
+		for _, l := range must(b.DeadLetters(&DeadQuery{Group: "g"})).Letters {
+			list = append(list, l.UniqueKey)
+		}
+		slices.Sort(list)
+		return list
+	}
+	want := []string{"U0", "U1", "U2", "U3"}
+	b := open()
+	die(t, b, "g", "orders", 4, nil)
+	leave(b)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = open()
+	if got := names(b); !slices.Equal(got, want) {
+		t.Errorf("opened after a crash: %v", got)
+	}
+	leave(b)
+	b.dead.mu.Lock()
+	err := b.carryQueue("%DLQ%g", b.store.QueueMax("%DLQ%g", 0), 0, true)
+	b.dead.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.WaitVisible(); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(b); !slices.Equal(got, want) {
+		t.Errorf("more was carried than before the crash: %v", got)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -248,8 +248,9 @@ type PurgeRequest struct {
 
 // PurgeDead makes the dead-letter queue of a group begin behind those that
 // died before a time, durably: lists, re-drives and consumers do not see them
-// any more. Their records stay in the log until their segment goes, and can be
-// found by id. It returns how many went.
+// any more. Those that died later and stand among them are stored anew at its
+// end. The records stay in the log until their segment goes, and can be found
+// by id. It returns how many went.
 func (b *Broker) PurgeDead(r *PurgeRequest) (int64, error) {
 	if err := b.hasDead(r.Group); err != nil {
 		return 0, err
@@ -258,23 +259,55 @@ func (b *Broker) PurgeDead(r *PurgeRequest) (int64, error) {
 	b.dead.mu.Lock()
 	defer b.dead.mu.Unlock()
 	lo, upto := b.store.QueueMin(topic, 0), b.store.QueueMax(topic, 0)
+	went := int64(upto - lo)
 	if r.Before > 0 {
-		at, err := b.store.OffsetByTime(topic, 0, r.Before, store.Lower)
-		if err != nil {
-			return 0, fail(KindSystem, err, "finding the dead letters of %s by time", r.Group)
+		var err error
+		if upto, went, err = b.diedBefore(topic, r.Before); err != nil {
+			return 0, err
 		}
-		upto = at
 	}
 	if r.DryRun || upto <= lo {
-		return max(0, int64(upto-lo)), nil
+		return max(went, 0), nil
 	}
 	if id := b.redrives.needs(r.Group, upto); id != "" {
 		return 0, refuse(KindIllegalOperation, "the re-drive %s still has to read dead letters of %s that would be purged; wait for it, or stop it with: merlin dlq redrive --id %s --cancel", id, r.Group, id)
 	}
-	if err := b.hideDead(topic, func(m *deadMark) { m.Begin = upto }); err != nil {
+	var err error
+	if went == int64(upto-lo) {
+		err = b.hideDead(topic, func(m *deadMark) { m.Begin = upto })
+	} else {
+		err = b.carryQueue(topic, upto, r.Before, false)
+	}
+	if err != nil {
 		return 0, err
 	}
-	return int64(upto - lo), nil
+	return went, nil
+}
+
+// diedBefore returns how many letters of a queue died before a time, in ms, and
+// the offset behind the last of them. dead.mu is held.
+func (b *Broker) diedBefore(topic string, before int64) (upto message.Offset, n int64, err error) {
+	lo, hi := b.store.QueueMin(topic, 0), b.store.QueueMax(topic, 0)
+	at, err := b.store.OffsetByTime(topic, 0, before, store.Lower)
+	if err != nil {
+		return 0, 0, fail(KindSystem, err, "finding the dead letters in %s by time", topic)
+	}
+	upto = max(at, lo)
+	n = int64(upto - lo)
+	mark, _, err := b.dead.marks.Get([]byte(topic))
+	if err != nil {
+		return 0, 0, fail(KindSystem, err, "reading where %s begins", topic)
+	}
+	if mark.Carried == 0 {
+		return upto, n, nil // each died when it was stored
+	}
+	err = b.eachDead(topic, upto, hi, func(d *deadView) bool {
+		if d.since < before {
+			upto, n = d.offset+1, n+1
+		}
+		return true
+	})
+	return upto, n, err
 }
 
 // deadMark is what is kept of a dead-letter queue.

@@ -23,7 +23,21 @@ func (b *Broker) openDead() error {
 			err = errors.Join(err, ferr)
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	// Letters that a crash left twice are one again before anybody sends them.
+	b.dead.mu.Lock()
+	defer b.dead.mu.Unlock()
+	for topic, m := range marks {
+		if m.Upto == 0 {
+			continue
+		}
+		if err := b.carryQueue(topic, m.Upto, 0, false); err != nil {
+			b.events.Warn("dead letters that a crash left twice stay so until they are carried forward again", "topic", topic, "error", err)
+		}
+	}
+	return nil
 }
 
 // forgetDeadTopic lets go of what is kept of a dead-letter queue before it is
@@ -96,7 +110,14 @@ func (b *Broker) carryDead(upto message.Position) error {
 		if !message.IsDLQTopic(t.Name) {
 			continue
 		}
-		if err := b.carryQueue(t.Name, upto, b.now().Add(-hours(keep)).UnixMilli()); err != nil {
+		end, err := b.firstAt(t.Name, upto)
+		if err != nil {
+			return err
+		}
+		if end <= b.store.QueueMin(t.Name, 0) {
+			continue
+		}
+		if err := b.carryQueue(t.Name, end, b.now().Add(-hours(keep)).UnixMilli(), true); err != nil {
 			return err
 		}
 	}
@@ -106,18 +127,36 @@ func (b *Broker) carryDead(upto message.Position) error {
 // carryBatch bounds one append.
 const carryBatch = 256
 
-// carryQueue carries the letters of one queue that stand below a position and
-// died after a time. dead.mu is held.
-func (b *Broker) carryQueue(topic string, upto message.Position, since int64) error {
-	mark, _, err := b.dead.marks.Get([]byte(topic))
-	if err != nil {
-		return fail(KindSystem, err, "reading where %s begins", topic)
+// carryQueue makes a queue begin at an offset and carries those below it that
+// did not die before a time, in ms. With lossy set one that cannot be carried
+// goes, else nothing does. dead.mu is held.
+func (b *Broker) carryQueue(topic string, end message.Offset, since int64, lossy bool) error {
+	// The letters cannot be told from their copies but by where a mark says that
+	// they stand, so that a crash must not take what it names.
+	if err := b.store.Sync(); err != nil {
+		return storeRefusal(err)
 	}
+	for {
+		mark, _, err := b.dead.marks.Get([]byte(topic))
+		if err != nil {
+			return fail(KindSystem, err, "reading where %s begins", topic)
+		}
+		if mark.Upto == 0 || mark.Upto == end {
+			return b.carryTo(topic, mark, end, since, lossy)
+		}
+		// What a crash ended is done first.
+		if err := b.carryTo(topic, mark, mark.Upto, since, lossy); err != nil {
+			return err
+		}
+		if end <= mark.Upto {
+			return nil
+		}
+	}
+}
+
+// carryTo is carryQueue with the queue's mark, which is of no other carrying.
+func (b *Broker) carryTo(topic string, mark deadMark, end message.Offset, since int64, lossy bool) (err error) {
 	lo, hi := b.store.QueueMin(topic, 0), b.store.QueueMax(topic, 0)
-	end, err := b.firstAt(topic, upto)
-	if err != nil || end <= lo {
-		return err
-	}
 	done := map[message.Offset]bool{} // by an attempt that a crash ended
 	if mark.Upto > 0 {
 		if done, err = b.carriedSince(topic, mark.From); err != nil {
@@ -150,6 +189,9 @@ func (b *Broker) carryQueue(topic string, upto message.Position, since int64) er
 			m.Properties = m.Properties.Append(PropDeadOffset, strconv.FormatInt(int64(d.ident), 10)).Append(PropDeadSince, strconv.FormatInt(d.since, 10))
 		}
 		if addErr = illegal(batch.Add(&m)); addErr != nil {
+			if !lossy {
+				return false
+			}
 			b.events.Warn("a dead letter cannot be kept for longer than the log", "topic", topic, "offset", d.offset, "error", addErr)
 			addErr = nil
 		}
