@@ -2,6 +2,7 @@ package remoting
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -47,13 +48,20 @@ type Server struct {
 // Listen opens a server on addr, such as ":10911"; port 0 picks a free one. It
 // returns when connections are being accepted.
 func Listen(addr string, h Handler, o ServerOptions) (*Server, error) {
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, err
-	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("remoting: cannot listen on %s: %w", addr, err)
+	}
+	return Serve(ln, h, o)
+}
+
+// Serve is Listen on a TCP listener that is there: it is for a handler that has
+// to know the port before the first connection. The listener is the server's
+// from here on; an error closes it.
+func Serve(ln net.Listener, h Handler, o ServerOptions) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
 	}
 	s := &Server{
 		o: o, handler: h, start: time.Now(),
@@ -67,8 +75,7 @@ func Listen(addr string, h Handler, o ServerOptions) (*Server, error) {
 		s.transport, err = newNetTransport(s, ln)
 	}
 	if err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("remoting: cannot serve on %s: %w", addr, err)
+		return nil, errors.Join(fmt.Errorf("remoting: cannot serve on %s: %w", ln.Addr(), err), ln.Close())
 	}
 	s.watch.Add(1)
 	go s.watchdog()

@@ -37,9 +37,9 @@ type server struct {
 	broker     *broker.Broker
 	gateway    *gateway.Gateway
 	brokerPort *remoting.Server
-	vipPort    *remoting.Server // two below the broker's, for clients that still dial it
-	registrar  *gateway.Registrar
-	stopping   atomic.Bool // what ends now ends because it was asked to
+	vipPort    *remoting.Server                  // two below the broker's, for clients that still dial it
+	registrar  atomic.Pointer[gateway.Registrar] // the broker's goroutines tell it what changes
+	stopping   atomic.Bool                       // what ends now ends because it was asked to
 }
 
 // serve runs what the flags ask for until the context ends.
@@ -103,7 +103,11 @@ func (s *server) startNames(set *settings, addr string) (err error) {
 	if s.names, err = nameserver.New(o); err != nil {
 		return err
 	}
-	if s.namesPort, err = s.listen("name server", "--namesrv-listen", addr, s.names.Handler(), set.remoting); err != nil {
+	ln, err := bind("name server", "--namesrv-listen", addr)
+	if err != nil {
+		return err
+	}
+	if s.namesPort, err = s.accept("name server", ln, s.names.Handler(), set.remoting); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -116,13 +120,19 @@ func (s *server) startNames(set *settings, addr string) (err error) {
 	return nil
 }
 
-func (s *server) listen(what, flag, addr string, h remoting.Handler, o remoting.ServerOptions) (*remoting.Server, error) {
-	o.Events = s.connectionEvents(what)
-	p, err := remoting.Listen(addr, h, o)
+// bind takes an address; nobody is served there before accept.
+func bind(what, flag, addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("the %s cannot listen on %s: %w; choose another address with %s", what, addr, err, flag)
 	}
-	return p, nil
+	return ln, nil
+}
+
+// accept serves at what bind has taken.
+func (s *server) accept(what string, ln net.Listener, h remoting.Handler, o remoting.ServerOptions) (*remoting.Server, error) {
+	o.Events = s.connectionEvents(what)
+	return remoting.Serve(ln, h, o)
 }
 
 // spareProcessor lets Go run one goroutine more than there are CPUs, unless the
@@ -137,8 +147,8 @@ var spareProcessor = sync.OnceFunc(func() {
 func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	o := set.broker
 	o.OnTopics = func(c broker.TopicChange) {
-		if s.registrar != nil {
-			s.registrar.TopicsChanged(c)
+		if r := s.registrar.Load(); r != nil {
+			r.TopicsChanged(c)
 		}
 	}
 	o.Events = s.brokerEvents()
@@ -152,24 +162,49 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
 		return folderAdvice(set.dir, err)
 	}
-	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: set.address, Config: set.config, Panic: s.connectionEvents("broker").Panic})
-	if s.brokerPort, err = s.listen("broker", "--broker-listen", set.brokerAddr, s.gateway, set.remoting); err != nil {
+	if err := s.serveBroker(set); err != nil {
 		return err
 	}
-	port := portOf(s.brokerPort.Addr())
+	return s.awaitRegistration(ctx)
+}
+
+// serveBroker opens the broker's port. What the first connection and the first
+// new topic need is there before: the port in message ids, and the registrar.
+func (s *server) serveBroker(set *settings) error {
+	ln, err := bind("broker", "--broker-listen", set.brokerAddr)
+	if err != nil {
+		return err
+	}
+	port := portOf(ln.Addr())
 	if err := set.show(map[string]string{"listenPort": fmt.Sprint(port)}); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	address := brokerAddress(set.address, ln.Addr())
+	s.broker.SetStoreHost(storeHost(address, ln.Addr()))
+	s.gateway = gateway.New(gateway.Options{Broker: s.broker, Address: address, Port: port, Config: set.config, Panic: s.connectionEvents("broker").Panic})
+	r := s.newRegistrar(set, address, port)
+	s.registrar.Store(r)
+	if s.brokerPort, err = s.accept("broker", ln, s.gateway, set.remoting); err != nil {
 		return err
 	}
-	s.gateway.SetPort(port)
-	address := set.address
-	if address.IsValid() && address.Port() == 0 {
-		address = netip.AddrPortFrom(address.Addr(), port)
-		s.gateway.SetAddress(address)
-	}
-	s.broker.SetStoreHost(storeHost(address, s.brokerPort.Addr()))
 	s.startVIP(set, set.brokerAddr, port)
 	fmt.Fprintln(s.out, "broker listening on", told(s.brokerPort.Addr()))
-	return s.startRegistrar(ctx, set, address, port)
+	r.Start()
+	return nil
+}
+
+// brokerAddress is the one address under which clients reach the broker: what
+// brokerIP1 says, or the one that it listens on, since nobody answers on another.
+// Invalid, if it listens on all of them: then each client knows best.
+func brokerAddress(set netip.AddrPort, listener net.Addr) netip.AddrPort {
+	at := netip.MustParseAddrPort(listener.String())
+	switch {
+	case set.IsValid():
+		return netip.AddrPortFrom(set.Addr(), at.Port())
+	case at.Addr().IsUnspecified():
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // folderAdvice adds to why a data folder cannot be opened what to do about it.
@@ -199,7 +234,7 @@ func (s *server) startVIP(set *settings, addr string, port uint16) {
 	}
 }
 
-func (s *server) startRegistrar(ctx context.Context, set *settings, address netip.AddrPort, port uint16) error {
+func (s *server) newRegistrar(set *settings, address netip.AddrPort, port uint16) *gateway.Registrar {
 	servers := set.nameServers
 	if s.namesPort != nil {
 		servers = append([]string{loopback(s.namesPort.Addr())}, servers...)
@@ -207,19 +242,24 @@ func (s *server) startRegistrar(ctx context.Context, set *settings, address neti
 	if len(servers) == 0 {
 		s.log.Warn("no name server is given: clients will not find this broker; name them with --namesrv or namesrvAddr")
 	}
-	s.registrar = gateway.NewRegistrar(gateway.RegistrarOptions{
+	return gateway.NewRegistrar(gateway.RegistrarOptions{
 		Broker: s.broker, NameServers: servers, Address: address, Port: port, HAPort: port + 1, Period: set.registerPeriod, Timeout: set.registerTimeout,
 		Failed: func(addr string, err error) {
 			s.log.Warn("the name server cannot be reached; it is tried again", "nameserver", addr, "error", err)
 		},
 		Registered: func(addr string) { s.log.Info("registered at the name server", "nameserver", addr) },
 	})
+}
+
+// awaitRegistration waits until clients find the broker at the name server of
+// this process, if there is one.
+func (s *server) awaitRegistration(ctx context.Context) error {
 	if s.namesPort == nil {
 		return nil
 	}
 	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := s.registrar.WaitFirstOf(wait, servers[0])
+	err := s.registrar.Load().WaitFirstOf(wait, loopback(s.namesPort.Addr()))
 	if err != nil && ctx.Err() != nil {
 		return nil
 	}
@@ -251,8 +291,8 @@ func (s *server) close() error {
 		s.http.ready.Store(false)
 		s.http.setStage("stopping")
 	}
-	if s.registrar != nil {
-		s.registrar.Close()
+	if r := s.registrar.Load(); r != nil {
+		r.Close()
 	}
 	for _, p := range []*remoting.Server{s.vipPort, s.brokerPort} {
 		if p != nil {
@@ -345,8 +385,8 @@ func (s *server) brokerEvents() broker.Events {
 			Skipped: func(err *store.RecordError) { s.log.Warn("a message cannot be read", "error", err) },
 			Failed: func(err error) {
 				s.log.Error("the disk has failed; no more messages are taken", "error", err)
-				if s.registrar != nil {
-					s.registrar.Again()
+				if r := s.registrar.Load(); r != nil {
+					r.Again()
 				}
 			},
 		},

@@ -13,9 +13,10 @@ import (
 // Options of New.
 type Options struct {
 	Broker *broker.Broker
-	// Address returns the address under which clients reach the broker, when
-	// it was set; invalid, if each client is told the one that it dialled.
+	// Address is the one under which clients reach the broker, when it is known;
+	// invalid, if each client is told the one that it dialled, with Port.
 	Address netip.AddrPort
+	Port    uint16 // of the broker
 	// Config is what tools read and change; nil: they cannot.
 	Config Configuration
 	// Panic is told of a request that hit a bug; nil for nobody.
@@ -25,8 +26,8 @@ type Options struct {
 // Gateway is a remoting.Handler that serves a broker.
 type Gateway struct {
 	broker  *broker.Broker
-	address atomic.Pointer[netip.AddrPort]
-	port    atomic.Uint32
+	address netip.AddrPort
+	port    uint16
 	serve   map[int]serveFunc
 	relays  relays                // questions to clients
 	replies relays                // to requests
@@ -43,9 +44,8 @@ type serveFunc func(s *session, r *remoting.Request) error
 
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
-	g := &Gateway{broker: o.Broker, config: o.Config, panic: o.Panic}
+	g := &Gateway{broker: o.Broker, address: o.Address, port: o.Port, config: o.Config, panic: o.Panic}
 	g.relays.limit, g.replies.limit = maxRelays, maxReplies
-	g.address.Store(&o.Address)
 	cfg := o.Broker.Settings()
 	var stamp remoting.Fields
 	stamp.Str("MSG_REGION", cfg.Region)
@@ -54,12 +54,6 @@ func New(o Options) *Gateway {
 	g.serve = g.table()
 	return g
 }
-
-// SetPort sets the broker's port in what clients are told, once it is known.
-func (g *Gateway) SetPort(port uint16) { g.port.Store(uint32(port)) }
-
-// SetAddress sets the address that clients are told, as Options.Address does.
-func (g *Gateway) SetAddress(a netip.AddrPort) { g.address.Store(&a) }
 
 // table says who serves which code. Sends are not in it: see session.go.
 func (g *Gateway) table() map[int]serveFunc {
@@ -77,9 +71,9 @@ func (g *Gateway) table() map[int]serveFunc {
 
 // Connected implements remoting.Handler.
 func (g *Gateway) Connected(c *remoting.Conn) {
-	s := &session{gateway: g, broker: g.broker, conn: c, storeHost: *g.address.Load()}
+	s := &session{gateway: g, broker: g.broker, conn: c, storeHost: g.address}
 	if !s.storeHost.IsValid() {
-		s.storeHost = netip.AddrPortFrom(c.LocalAddr().Addr().Unmap(), uint16(g.port.Load()))
+		s.storeHost = netip.AddrPortFrom(c.LocalAddr().Addr().Unmap(), g.port)
 	}
 	c.SetState(s)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"sort"
@@ -39,13 +40,15 @@ func startWith(t *testing.T, config Configuration, change func(*broker.Options))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{Broker: b, Config: config})
-	srv, err := remoting.Listen("127.0.0.1:0", g, remoting.ServerOptions{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := netip.MustParseAddrPort(srv.Addr().String()).Port()
-	g.SetPort(port)
+	g := New(Options{Broker: b, Config: config, Port: netip.MustParseAddrPort(ln.Addr().String()).Port()})
+	srv, err := remoting.Serve(ln, g, remoting.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

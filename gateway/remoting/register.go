@@ -69,7 +69,8 @@ type link struct {
 	told    chan struct{} // closed when what is due has been registered; nil while nobody waits
 }
 
-// NewRegistrar starts to register the broker. Close unregisters it.
+// NewRegistrar returns a registrar that does nothing before Start, so that who
+// tells it of changes can know it by then.
 func NewRegistrar(o RegistrarOptions) *Registrar {
 	if o.Period <= 0 {
 		o.Period = 30 * time.Second
@@ -78,16 +79,21 @@ func NewRegistrar(o RegistrarOptions) *Registrar {
 	if o.Timeout <= 0 {
 		o.Timeout = registerTimeout
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &Registrar{o: o, stop: cancel}
+	r := &Registrar{o: o, stop: func() {}}
 	for _, addr := range o.NameServers {
 		l := &link{r: r, addr: addr, wake: make(chan struct{}, 1), done: make(chan struct{}), whole: true, changed: map[string]*broker.Topic{}}
 		r.links = append(r.links, l)
 	}
+	return r
+}
+
+// Start begins to register the broker; call it once. Close unregisters it.
+func (r *Registrar) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
 	for _, l := range r.links {
 		r.tasks.Go(func() { l.run(ctx) })
 	}
-	return r
 }
 
 // WaitFirstOf waits until the broker is registered at the name server, or for ctx.
@@ -160,7 +166,8 @@ func (r *Registrar) Again() {
 	}
 }
 
-// Close unregisters the broker and waits for the goroutines.
+// Close unregisters the broker and waits for the goroutines. It must not run at
+// the same time as Start.
 func (r *Registrar) Close() {
 	r.stop()
 	r.tasks.Wait()

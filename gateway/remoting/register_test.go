@@ -71,6 +71,7 @@ func TestNewTopicIsRoutableAtOnce(t *testing.T) {
 		Broker: b, NameServers: []string{port.Addr().String(), unreachable}, Port: 10911,
 		Failed: func(string, error) { close(failed) },
 	})
+	r.Start()
 	defer r.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -117,6 +118,7 @@ func TestPopsBesideAnotherBroker(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := NewRegistrar(RegistrarOptions{Broker: s.broker, NameServers: []string{port.Addr().String()}, Port: uint16(10911 + i)})
+		r.Start()
 		defer r.Close()
 		if err := r.WaitFirstOf(ctx, port.Addr().String()); err != nil {
 			t.Fatal(err)

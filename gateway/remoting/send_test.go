@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -169,5 +172,34 @@ func TestQueryByUniqueKeyGivesTheBrokersMost(t *testing.T) {
 		if got != c.want {
 			t.Errorf("the key %s: %d messages, want %d", c.key, got, c.want)
 		}
+	}
+}
+
+// TestFirstConnectionKnowsThePort: a client that dials before anybody is served
+// gets message ids with the broker's port, by which the messages are found.
+func TestFirstConnectionKnowsThePort(t *testing.T) {
+	b := openTestBroker(t, nil)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := dial(t, ln.Addr().String(), nil)
+	at := netip.MustParseAddrPort(ln.Addr().String())
+	srv, err := remoting.Serve(ln, New(Options{Broker: b, Port: at.Port()}), remoting.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	p.send("t", "hello")
+	v, err := b.Store().Record(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.StoreHost(); got != at {
+		t.Errorf("the message was stored at %s, want %s", got, at)
 	}
 }
