@@ -249,12 +249,18 @@ func (b *Broker) runJobs(ctx context.Context) {
 	}
 }
 
+// AnswerParked answers the pulls and pops that wait as if their time were up;
+// from now on none waits. Close does it too, when connections may be gone.
+func (b *Broker) AnswerParked() {
+	b.holds.close()
+	b.popWaits.Load().Close()
+}
+
 // Close answers the parked pulls, saves what is to be saved and closes the
 // folder. It returns the errors of all of that; later calls return the same.
 func (b *Broker) Close() error {
 	b.closeOnce.Do(func() {
-		b.holds.close()
-		b.popWaits.Load().Close()
+		b.AnswerParked()
 		b.stop()
 		b.jobs.Wait()
 		b.closeErr = b.closeParts()

@@ -45,10 +45,10 @@ func (c *Conn) feed(b []byte) bool {
 	c.feeding.Store(true)
 	s.counters.bytesIn.Add(int64(len(b)))
 	c.last.Store(s.clock.Load())
-	ok := c.waitForReader() && c.take(b)
+	ok := s.quiet.Load() || c.waitForReader() && c.take(b)
 	c.flush()
 	_, within := c.overload() // what was kept of the last frame counts too
-	c.feeding.Store(false)
+	c.fed()
 	s.leave()
 	if c.closing.Load() {
 		c.mu.Lock()

@@ -34,6 +34,8 @@ type Server struct {
 	active atomic.Int64 // connections being fed or drained
 	braked atomic.Int64 // connections that are kept from sending
 	asleep atomic.Bool  // the watchdog looks once a second only
+	quiet  atomic.Bool  // StopServing was called
+	served chan struct{}
 	wake   chan struct{}
 	stop   chan struct{}
 	work   sync.WaitGroup // drains
@@ -65,7 +67,7 @@ func Serve(ln net.Listener, h Handler, o ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		o: o, handler: h, start: time.Now(),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), empty: make(chan struct{}),
+		wake: make(chan struct{}, 1), served: make(chan struct{}, 1), stop: make(chan struct{}), empty: make(chan struct{}),
 	}
 	s.clock.Store(1) // 0 stands for never
 	s.asleep.Store(true)

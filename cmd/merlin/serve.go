@@ -266,58 +266,6 @@ func (s *server) awaitRegistration(ctx context.Context) error {
 	return err
 }
 
-// stop closes in order, and says so in one line: what ends now is no news.
-func (s *server) stop() error {
-	s.stopping.Store(true)
-	began, clients := time.Now(), int64(0)
-	for _, p := range []*remoting.Server{s.brokerPort, s.vipPort} {
-		if p != nil {
-			clients += p.Stats().Connections
-		}
-	}
-	err := s.close()
-	if err == nil {
-		s.log.Info("stopped in order", "connections", clients, "took", time.Since(began).Round(time.Millisecond))
-	}
-	return err
-}
-
-// close stops the parts from the top down.
-func (s *server) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	var errs []error
-	if s.http != nil {
-		s.http.ready.Store(false)
-		s.http.setStage("stopping")
-	}
-	if r := s.registrar.Load(); r != nil {
-		r.Close()
-	}
-	for _, p := range []*remoting.Server{s.vipPort, s.brokerPort} {
-		if p != nil {
-			errs = append(errs, p.Shutdown(ctx))
-		}
-	}
-	if s.gateway != nil {
-		s.gateway.Close()
-	}
-	if s.broker != nil {
-		errs = append(errs, s.broker.Close())
-	}
-	if s.namesPort != nil {
-		errs = append(errs, s.namesPort.Shutdown(ctx))
-	}
-	if s.namesLoop != nil {
-		s.namesLoop()
-		<-s.namesDone
-	}
-	if s.http != nil {
-		errs = append(errs, s.http.close(ctx))
-	}
-	return errors.Join(errs...)
-}
-
 func (s *server) connectionEvents(what string) remoting.Events {
 	log := s.log.With("port", what)
 	return remoting.Events{

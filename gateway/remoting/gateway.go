@@ -29,8 +29,9 @@ type Gateway struct {
 	address netip.AddrPort
 	port    uint16
 	serve   map[int]serveFunc
-	relays  relays                // questions to clients
-	replies relays                // to requests
+	relays  relays // questions to clients
+	replies relays // to requests
+	owed    owed
 	stamp   *remoting.FixedFields // of every answer to a send
 	panic   func(peer netip.AddrPort, value any, stack []byte)
 
@@ -45,6 +46,7 @@ type serveFunc func(s *session, r *remoting.Request) error
 // New returns a gateway before the broker.
 func New(o Options) *Gateway {
 	g := &Gateway{broker: o.Broker, address: o.Address, port: o.Port, config: o.Config, panic: o.Panic}
+	g.owed.none = make(chan struct{}, 1)
 	g.relays.limit, g.replies.limit = maxRelays, maxReplies
 	cfg := o.Broker.Settings()
 	var stamp remoting.Fields

@@ -22,6 +22,7 @@ type server struct {
 	addr    string
 	broker  *broker.Broker
 	gateway *Gateway
+	port    *remoting.Server
 }
 
 func start(t *testing.T, config Configuration) *server {
@@ -60,7 +61,7 @@ func startWith(t *testing.T, config Configuration, change func(*broker.Options))
 			t.Error(err)
 		}
 	})
-	return &server{addr: srv.Addr().String(), broker: b, gateway: g}
+	return &server{addr: srv.Addr().String(), broker: b, gateway: g, port: srv}
 }
 
 // peer is a client of a server, ours or Apache's.

@@ -239,8 +239,12 @@ type lateSend struct {
 
 // answerWhenSafe answers the sends from the goroutine that flushed them.
 func (s *session) answerWhenSafe(results []broker.SendResult) {
-	late, conn, stamp := s.lateSends(results), s.conn, s.gateway.stamp
-	s.sender.WhenSafe(s.withinFlushTimeout(func(err error) { answerLate(conn, stamp, late, err) }))
+	late, conn, g := s.lateSends(results), s.conn, s.gateway
+	g.owed.add()
+	s.sender.WhenSafe(s.withinFlushTimeout(func(err error) {
+		answerLate(conn, g.stamp, late, err)
+		g.owed.done()
+	}))
 }
 
 // lateSends copies what answers need when the session has gone on.

@@ -96,6 +96,7 @@ func (s *session) commitEnds() {
 
 func (s *session) answerEndsWhenSafe(late []remoting.Ticket) {
 	conn := s.conn
+	s.gateway.owed.add()
 	s.ender.WhenSafe(s.withinFlushTimeout(func(err error) {
 		for _, ticket := range late {
 			w := conn.Later(ticket, remoting.RespSuccess)
@@ -104,6 +105,7 @@ func (s *session) answerEndsWhenSafe(late []remoting.Ticket) {
 			}
 			_ = w.End()
 		}
+		s.gateway.owed.done()
 	}))
 }
 
