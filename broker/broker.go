@@ -32,6 +32,8 @@ type Options struct {
 	OnWritable func(writable bool)
 	// Progress is called while the log is recovered, with bytes.
 	Progress func(done, total int64)
+	// Context ends an Open that is recovering the log; see store.Options.
+	Context context.Context
 	// AcceptLoss goes on where files of the log are missing; see store.Options.
 	AcceptLoss bool
 	Events     Events
@@ -171,7 +173,7 @@ func (b *Broker) storeOptions(o Options) store.Options {
 		FS: o.FS, Now: o.Now, SegmentSize: s.SegmentSize, HotBytes: s.HotBytes, QueueFileEntries: s.QueueFileEntries,
 		IndexSlots: s.IndexSlots, IndexItems: s.IndexItems, SyncFlush: s.SyncFlush, NoIndex: s.NoIndex, FlushEvery: s.FlushEvery,
 		CheckpointEvery: s.CheckpointEvery, Transfer: &s.Transfer,
-		StoreHost: b.StoreHost, Progress: o.Progress, Events: o.Events.Store,
+		StoreHost: b.StoreHost, Progress: o.Progress, Context: o.Context, Events: o.Events.Store,
 		OnArrive: b.onArrive,
 		TagCode:  s.DelayLevels.EntryCode, BeforeDrop: b.beforeDrop, AcceptLoss: o.AcceptLoss,
 	}

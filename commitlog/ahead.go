@@ -12,12 +12,13 @@ import (
 // it is being looked at. Its zero value is ready; it belongs to one goroutine.
 type chunks struct {
 	seg   *segment
-	f     vfs.File   // of seg
-	buf   []byte     // bytes of seg
-	at    int64      // where they start in it
-	raw   []byte     // the array that buf is in
-	spare []byte     // another one, nil while it is being read into
-	next  chan chunk // what is read ahead, nil for nothing
+	f     vfs.File     // of seg
+	buf   []byte       // bytes of seg
+	at    int64        // where they start in it
+	raw   []byte       // the array that buf is in
+	spare []byte       // another one, nil while it is being read into
+	next  chan chunk   // what is read ahead, nil for nothing
+	stop  func() error // see Start.Stop
 }
 
 // chunk is what was read ahead. It stands behind room for what is left of the
@@ -51,6 +52,11 @@ func (c *chunks) bytes(seg *segment, off int64, n int, usable int64) ([]byte, er
 	end := c.at + int64(len(c.buf))
 	if seg == c.seg && off >= c.at && off+int64(n) <= end {
 		return c.buf[off-c.at:], nil
+	}
+	if c.stop != nil {
+		if err := c.stop(); err != nil {
+			return nil, err
+		}
 	}
 	inOrder := seg == c.seg && off > c.at && off <= end
 	if inOrder && c.next != nil && end-off <= chunkRoom {

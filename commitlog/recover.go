@@ -28,6 +28,9 @@ type Start struct {
 	// the disk, whatever the kernel's memory shows: it is written again.
 	Rewrite bool
 	Flushed message.Position
+	// Stop is asked before each piece that is read; its error ends the recovery
+	// and is returned. What Recover has changed by then is nothing. May be nil.
+	Stop func() error
 }
 
 // Recover checks the records from s.From on, calls each for every good one in
@@ -49,6 +52,7 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	began := l.o.Now()
 	segs := *l.segs.Load()
 	sc := scanner{segs: segs, size: l.o.SegmentSize, maxRecord: l.o.MaxRecord, each: each, damaged: l.damaged, progress: l.o.Events.Recovering, zeroAt: -1}
+	sc.chunks.stop = s.Stop
 	if s.Exact {
 		sc.exact, sc.lastTime = true, s.LastTime
 	}

@@ -1,8 +1,12 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -380,5 +384,46 @@ func (m *model) checkAcked(t tester, s *Store, acked message.Position, when stri
 		if got := s.QueueMax(p.topic, p.queue); got < end || got > end+5 {
 			t.Errorf("%s: %v ends at %d, want %d to %d", when, p, got, end, end+5)
 		}
+	}
+}
+
+// TestOpenEndsWithItsContext: an Open that is told to end while it reads the log
+// ends, and harms nothing.
+func TestOpenEndsWithItsContext(t *testing.T) {
+	fsys := vfs.NewMem()
+	s := mustOpen(t, small(fsys))
+	var want []string
+	for i := range 400 {
+		want = append(want, fmt.Sprint("message ", i, strings.Repeat(".", 200)))
+		mustPut(t, s, text("orders", 0, want[i], message.PropKeys, fmt.Sprint("k", i)))
+	}
+	mustSee(t, s)
+	left := killed(fsys)
+	mustClose(t, s)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	slow := vfs.NewFaulty(left)
+	o := small(slow)
+	o.Context = ctx
+	o.Rebuild = true
+	reads := 0 // of the log
+	slow.Hook(func(op vfs.Op) {
+		if op.Kind == vfs.KindRead && strings.Contains(op.Name, logFolder) {
+			if reads++; reads == 4 {
+				cancel()
+			}
+		}
+	})
+	if s, err := Open("/data", o); !errors.Is(err, context.Canceled) {
+		if err == nil {
+			mustClose(t, s)
+		}
+		t.Fatalf("Open: %v after %d reads, want that it was cancelled", err, reads)
+	}
+	s = mustOpen(t, small(left))
+	defer mustClose(t, s)
+	if got := readAll(t, s, "orders", 0); !slices.Equal(got, want) {
+		t.Errorf("%d messages afterwards, want %d", len(got), len(want))
 	}
 }

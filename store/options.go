@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,7 +62,10 @@ type Options struct {
 	BeforeDrop func(upto message.Position) error
 	// Progress is called while Open reads the log, with bytes.
 	Progress func(done, total int64)
-	Events   Events
+	// Context ends an Open that is reading the log, with its error; the next
+	// Open begins anew, as after a kill. Later it means nothing. Default none.
+	Context context.Context
+	Events  Events
 
 	// AcceptLoss lets Open go on where it would return ErrMissing.
 	AcceptLoss bool

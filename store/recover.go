@@ -360,6 +360,9 @@ func (r *recovery) run() error {
 			start.Flushed = r.mark.flushed
 		}
 	}
+	if s.o.Context != nil {
+		start.Stop = s.o.Context.Err
+	}
 	if r.found.Exact && from == r.mark.upto && r.endsAtMark() {
 		start.Exact, start.LastTime = true, r.mark.lastTime
 	}

@@ -56,6 +56,10 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
 	remoting.SetTransportLog(io.Discard)
 	s := &server{out: a.out, log: slog.New(slog.NewTextHandler(a.err, nil))}
 	if err = s.start(cmd.Context(), set); err != nil {
+		if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
+			s.log.Info("stopped before it was ready; the next start begins anew")
+			return s.close()
+		}
 		return errors.Join(err, s.close())
 	}
 	fmt.Fprintln(s.out, "ready")
@@ -159,6 +163,7 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	if o.Settings.SyncFlush {
 		spareProcessor()
 	}
+	o.Context = ctx
 	if s.broker, err = broker.Open(set.dir, o); err != nil {
 		return folderAdvice(set.dir, err)
 	}
