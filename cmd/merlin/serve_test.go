@@ -4,8 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -172,5 +176,26 @@ func TestToldAddressIsListenedOn(t *testing.T) {
 				t.Errorf("the message id names %s, %v; want %s", host, err, want)
 			}
 		})
+	}
+}
+
+// TestNameServerKeepsSettings: KV settings of a name server alone survive a
+// restart. It makes its folder when there is something to keep, and may share it
+// with a broker.
+func TestNameServerKeepsSettings(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	names := []string{"nameserver", "--namesrv-listen", "127.0.0.1:0", "--http-listen", "", "--data", dir}
+	r := serving(t, names...)
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the data folder of a name server that stores nothing: %v", err)
+	}
+	key := []string{"namespace", "ns", "key", "color"}
+	ask(t, dialTo(t, r.addr["namesrv"]), remoting.ReqPutKVConfig, "", append(key, "value", "red")...)
+	r.stop()
+	serving(t, append([]string{"broker", "--broker-listen", "127.0.0.1:0"}, append(smallServer(t), "--data", dir)...)...)
+	r = serving(t, names...)
+	a := ask(t, dialTo(t, r.addr["namesrv"]), remoting.ReqGetKVConfig, "", key...)
+	if v, _ := a.Get("value"); v != "red" {
+		t.Errorf("after a restart the setting is %q, want red", v)
 	}
 }

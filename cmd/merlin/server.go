@@ -25,8 +25,8 @@ func (f *serveFlags) register(cmd *cobra.Command, withNameServer, withBroker boo
 		flags.StringVar(&f.namesrvAddr, "namesrv-listen", ":9876", "address of the name server; port 0 picks a free one")
 	}
 	f.withBroker = withBroker
+	flags.StringVar(&f.data, "data", "./data", "data folder")
 	if withBroker {
-		flags.StringVar(&f.data, "data", "./data", "data folder")
 		flags.BoolVar(&f.acceptLoss, "accept-loss", false, "start although files of the commit log are missing, and go on with what is left")
 		flags.StringVar(&f.brokerAddr, "broker-listen", ":10911", "address of the broker; port 0 picks a free one")
 	}
@@ -56,10 +56,12 @@ func (a *app) nameServerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nameserver",
 		Short: "Run a name server alone",
-		Long: `Run a name server alone. Name servers keep no state and know nothing of each other: run as
-many as you like, and give all their addresses to brokers and clients.`,
+		Long: `Run a name server alone. Name servers know nothing of each other: run as many as you like,
+and give all their addresses to brokers and clients. What brokers tell is kept in memory; KV
+settings that tools make are kept in the data folder, as namesrv/kvConfig.json. Give each of
+several name servers on one machine a --data of its own, if you make such settings.`,
 		Example: `  merlin nameserver
-  merlin nameserver --namesrv-listen 10.0.0.1:9876 --http-listen :8081`,
+  merlin nameserver --namesrv-listen 10.0.0.1:9876 --http-listen :8081 --data /var/lib/merlin-names`,
 		Args: args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, f) },
 	}

@@ -46,25 +46,34 @@ func (f *serveFlags) loadSettings(ctx context.Context, a *app, given func(flag s
 		return nil, err
 	}
 	set := &settings{lines: lines, config: c, dir: f.data, httpAddr: f.httpAddr, namesAddr: f.namesrvAddr, brokerAddr: f.brokerAddr}
+	for flag, keys := range a.flagsBefore(role) {
+		if given(flag) {
+			config.Override(lines, "--"+flag, keys...)
+		}
+	}
 	if !given("http-listen") && c.Given("httpListen") {
 		set.httpAddr = c.Text("httpListen")
 	}
 	set.remoting = remoting.ServerOptions{
 		Transport: c.Text("transport"), MaxFrame: c.Int("maxFrameSize"), IdleTimeout: c.Duration("serverChannelMaxIdleTimeSeconds"),
 	}
-	if role == config.NameServer {
-		set.listenPort(c, given("namesrv-listen"), &set.namesAddr)
-		set.names = nameServerOptions(c)
-		return set, nil
-	}
-	if !given("data") && c.Given("storePathRootDir") {
+	if role == config.Broker && !given("data") && c.Given("storePathRootDir") {
 		set.dir = c.Text("storePathRootDir")
 	}
 	if set.dir, err = filepath.Abs(set.dir); err != nil {
 		return nil, err
 	}
+	kvPath := filepath.Join(set.dir, "namesrv", "kvConfig.json")
+	if role == config.NameServer {
+		set.listenPort(c, given("namesrv-listen"), &set.namesAddr)
+		set.names = nameServerOptions(c)
+		if set.names.KVPath == "" {
+			set.names.KVPath = kvPath
+		}
+		return set, set.show(map[string]string{"kvConfigPath": set.names.KVPath, "httpListen": set.httpAddr})
+	}
+	set.names.KVPath = kvPath
 	set.listenPort(c, given("broker-listen"), &set.brokerAddr)
-	set.names.KVPath = filepath.Join(set.dir, "namesrv", "kvConfig.json")
 	if err := set.addresses(ctx, c, a); err != nil {
 		return nil, err
 	}
@@ -76,7 +85,22 @@ func (f *serveFlags) loadSettings(ctx context.Context, a *app, given func(flag s
 	set.registerTimeout = c.Duration("registerBrokerTimeoutMills")
 	return set, set.show(map[string]string{
 		"brokerName": set.broker.Settings.Name, "storePathRootDir": set.dir, "namesrvAddr": strings.Join(set.nameServers, ";"),
+		"httpListen": set.httpAddr,
 	})
+}
+
+// flagsBefore are the flags that win over settings.
+func (a *app) flagsBefore(role config.Role) map[string][]string {
+	flags := map[string][]string{"http-listen": {"httpListen"}}
+	if role == config.NameServer {
+		flags["namesrv-listen"] = []string{"listenPort", "bindAddress"}
+		return flags
+	}
+	flags["data"], flags["broker-listen"] = []string{"storePathRootDir"}, []string{"listenPort", "bindAddress"}
+	if a.nameServers != "" {
+		flags["namesrv"] = []string{"namesrvAddr"}
+	}
+	return flags
 }
 
 // show lets tools that ask for the configuration see what holds, where it was

@@ -103,3 +103,44 @@ func TestSettingsShowWhatHolds(t *testing.T) {
 		}
 	}
 }
+
+// TestFlagsBeforeSettings: a setting that a flag overrules does not count, and
+// its line says so.
+func TestFlagsBeforeSettings(t *testing.T) {
+	for _, c := range []struct{ role, flag, key, value string }{
+		{"server", "data", "storePathRootDir", "/elsewhere"},
+		{"server", "broker-listen", "listenPort", "23456"},
+		{"server", "broker-listen", "bindAddress", "192.0.2.1"},
+		{"server", "namesrv", "namesrvAddr", "192.0.2.1:9876"},
+		{"server", "http-listen", "httpListen", "192.0.2.1:80"},
+		{"nameserver", "namesrv-listen", "listenPort", "23456"},
+		{"nameserver", "namesrv-listen", "bindAddress", "192.0.2.1"},
+		{"nameserver", "http-listen", "httpListen", "192.0.2.1:80"},
+	} {
+		t.Run(c.role+" "+c.key, func(t *testing.T) {
+			for _, flagged := range []bool{false, true} {
+				f := &serveFlags{withBroker: c.role == "server", sets: []string{c.key + "=" + c.value}, data: t.TempDir(),
+					namesrvAddr: "127.0.0.1:0", brokerAddr: "127.0.0.1:0", httpAddr: "127.0.0.1:0"}
+				a := &app{streams: streams{out: io.Discard, err: io.Discard, env: func(string) string { return "" }}}
+				want := "used"
+				if flagged {
+					want = "ignored because --" + c.flag + " is given"
+				}
+				if c.flag == "namesrv" && flagged {
+					a.nameServers = "127.0.0.1:1"
+				}
+				set, err := f.loadSettings(t.Context(), a, func(flag string) bool { return flagged && flag == c.flag })
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(set.lines) != 1 || set.lines[0].Text != want {
+					t.Errorf("with the flag %t: %v, want %s", flagged, set.lines, want)
+				}
+				held := strings.Join(append([]string{set.dir, set.namesAddr, set.brokerAddr, set.httpAddr}, set.nameServers...), " ")
+				if counts := strings.Contains(held+" ", c.value+" ") || strings.Contains(held, c.value+":"); counts == flagged {
+					t.Errorf("with the flag %t: %s, given %s=%s", flagged, held, c.key, c.value)
+				}
+			}
+		})
+	}
+}

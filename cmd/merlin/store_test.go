@@ -228,10 +228,12 @@ func TestBadDataFolders(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // it ends as soon as it is up
-		if code, out, errs := serve(ctx, dir, "--accept-loss"); code != 0 || !strings.Contains(out, "broker listening") {
-			t.Errorf("exit code %d\n%s%s", code, out, errs)
+		cancel() // before the log is read
+		if code, out, errs := serve(ctx, dir, "--accept-loss"); code != 0 || strings.Contains(out, "ready") || !strings.Contains(errs, "stopped before it was ready") {
+			t.Errorf("told to end while it recovers: exit code %d\n%s%s", code, out, errs)
 		}
+		r := serving(t, append([]string{"broker", "--data", dir, "--broker-listen", "127.0.0.1:0", "--http-listen", "", "--namesrv", "127.0.0.1:1", "--accept-loss"}, small...)...)
+		r.stop()
 	})
 }
 

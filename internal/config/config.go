@@ -139,6 +139,25 @@ func (c *Config) take(all []setting) ([]Line, error) {
 	return lines, errors.Join(wrong...)
 }
 
+// Override makes the lines say that a flag is given in place of the settings: what they say does not count.
+func Override(lines []Line, flag string, keys ...string) {
+	for i := range lines {
+		l := &lines[i]
+		if !slices.Contains(keys, current(l.Key)) {
+			continue
+		}
+		switch l.Verdict {
+		case Used:
+			l.Text = "ignored because " + flag + " is given"
+		case Renamed:
+			l.Text += ", and ignored because " + flag + " is given"
+		default:
+			continue
+		}
+		l.Verdict = Ignored
+	}
+}
+
 func current(key string) string {
 	if now, ok := renamed[key]; ok {
 		return now

@@ -30,7 +30,7 @@ func used(role Role) []Key {
 
 var nameServerKeys = []Key{
 	{Name: "listenPort", Kind: Int, Default: "9876", Min: 0, Max: 65535, Note: "port to listen on; 0 picks a free one"},
-	{Name: "kvConfigPath", Kind: Text, Default: "", Note: "file of the KV configuration; empty: in the data folder"},
+	{Name: "kvConfigPath", Kind: Text, Default: "", Note: "file of the KV configuration; empty: namesrv/kvConfig.json in the data folder"},
 	{Name: "orderMessageEnable", Kind: Bool, Default: asApache, Note: "give clients the order configuration of topics"},
 	{Name: "returnOrderTopicConfigToBroker", Kind: Bool, Default: asApache, Note: "give brokers the order configuration when they register"},
 	{Name: "enableAllTopicList", Kind: Bool, Default: asApache, Note: "answer with the list of all topics"},
