@@ -185,7 +185,10 @@ func (a *app) benchNull() *cobra.Command {
 		Use:   "null",
 		Short: "A server that answers every frame and stores nothing: the ceiling of a machine",
 		Long: `Answers every request like a stored message, until it is interrupted. Load it with
-'merlin bench produce --no-verify' to see what the machine and the load allow.`,
+'merlin bench produce --no-verify' to see what the machine and the load allow.
+
+With --json it prints two objects: {"event":"listening","what","address","pid"}, and at its end
+{"event":"ended","answered"}.`,
 		Example: `  merlin bench null --listen 127.0.0.1:10999 &
   merlin bench produce --addr 127.0.0.1:10999 --no-verify --pid $!`,
 		Args: args(cobra.NoArgs, "no arguments"),
@@ -194,8 +197,12 @@ func (a *app) benchNull() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "null server listening on %s, pid %d\n", n.Addr(), os.Getpid())
+			addr, pid := fmt.Sprint(n.Addr()), os.Getpid()
+			a.announce(startLine{Event: "listening", What: "null server", Address: addr, PID: pid, plain: fmt.Sprintf("null server listening on %s, pid %d", addr, pid)})
 			err = n.Run(cmd.Context())
+			if a.json {
+				return errors.Join(err, a.printLine(map[string]any{"event": "ended", "answered": n.Answered()}))
+			}
 			fmt.Fprintf(a.err, "answered %s requests\n", humanize.Comma(n.Answered()))
 			return err
 		},

@@ -99,7 +99,7 @@ together with the tools to look at it, change it and measure it. The tools work
 with Apache RocketMQ's name servers and brokers as well.
 
 With --json a command prints one JSON document, or one JSON object a line where
-it prints a stream of messages. Exit codes: 0 done, 1 failed, 2 called wrongly.`,
+it prints a stream of messages or serves. Exit codes: 0 done, 1 failed, 2 called wrongly.`,
 		Example: `  merlin topic create orders
   merlin send orders 'hello' --tag created --key order-1
   merlin consume orders --from earliest

@@ -26,7 +26,7 @@ import (
 
 // server is everything that runs in one process.
 type server struct {
-	out io.Writer
+	app *app
 	log *slog.Logger
 
 	http       *httpServer
@@ -47,14 +47,14 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
 	set, err := f.loadSettings(cmd.Context(), a, cmd.Flags().Changed)
 	if set != nil {
 		for _, line := range set.lines {
-			fmt.Fprintln(a.out, line)
+			a.announceSetting(line)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	remoting.SetTransportLog(io.Discard)
-	s := &server{out: a.out, log: slog.New(slog.NewTextHandler(a.err, nil))}
+	s := &server{app: a, log: slog.New(slog.NewTextHandler(a.err, nil))}
 	if err = s.start(cmd.Context(), set); err != nil {
 		if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
 			s.log.Info("stopped before it was ready; the next start begins anew")
@@ -62,7 +62,7 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) error {
 		}
 		return errors.Join(err, s.close())
 	}
-	fmt.Fprintln(s.out, "ready")
+	a.announceReady()
 	<-cmd.Context().Done()
 	return s.stop()
 }
@@ -73,7 +73,7 @@ func (s *server) start(ctx context.Context, set *settings) (err error) {
 		if s.http, err = listenHTTP(set.httpAddr, s.log); err != nil {
 			return err
 		}
-		fmt.Fprintln(s.out, "http listening on", told(s.http.listener.Addr()))
+		s.app.announceListener("http", s.http.listener.Addr())
 	}
 	if set.namesAddr != "" {
 		if err := s.startNames(set, set.namesAddr); err != nil {
@@ -120,7 +120,7 @@ func (s *server) startNames(set *settings, addr string) (err error) {
 		defer close(s.namesDone)
 		_ = s.names.Run(ctx)
 	}()
-	fmt.Fprintln(s.out, "namesrv listening on", told(s.namesPort.Addr()))
+	s.app.announceListener("namesrv", s.namesPort.Addr())
 	return nil
 }
 
@@ -156,15 +156,14 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 		}
 	}
 	o.Events = s.brokerEvents()
-	if s.http != nil {
-		s.http.setStage("recovering the log")
-		o.Progress = s.http.progress
-	}
+	done := s.showRecovery(&o)
 	if o.Settings.SyncFlush {
 		spareProcessor()
 	}
 	o.Context = ctx
-	if s.broker, err = broker.Open(set.dir, o); err != nil {
+	s.broker, err = broker.Open(set.dir, o)
+	done()
+	if err != nil {
 		return folderAdvice(set.dir, err)
 	}
 	if err := s.serveBroker(set); err != nil {
@@ -193,7 +192,7 @@ func (s *server) serveBroker(set *settings) error {
 		return err
 	}
 	s.startVIP(set, set.brokerAddr, port)
-	fmt.Fprintln(s.out, "broker listening on", told(s.brokerPort.Addr()))
+	s.app.announceListener("broker", s.brokerPort.Addr())
 	r.Start()
 	return nil
 }
@@ -210,6 +209,28 @@ func brokerAddress(set netip.AddrPort, listener net.Addr) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
+// showRecovery shows how far reading the log is, at /readyz and on a terminal.
+// The function that it returns takes the bar away.
+func (s *server) showRecovery(o *broker.Options) (done func()) {
+	const what = "recovering the log"
+	bar := s.app.progress(what)
+	if s.http != nil {
+		s.http.setStage(what)
+	}
+	o.Progress = func(done, total int64) {
+		bar.set(done, total)
+		if s.http != nil {
+			s.http.progress(done, total)
+		}
+	}
+	tell := o.Events.Store.Recovered
+	o.Events.Store.Recovered = func(r store.Recovery) {
+		bar.done() // the line about it stands on a line of its own
+		tell(r)
+	}
+	return bar.done
 }
 
 // folderAdvice adds to why a data folder cannot be opened what to do about it.

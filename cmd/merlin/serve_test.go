@@ -4,21 +4,28 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/merlinmq/merlin/broker"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/remoting"
 	"github.com/merlinmq/merlin/remoting/body"
+	"github.com/merlinmq/merlin/store"
 )
 
 // running is a command that serves, in this process.
@@ -79,7 +86,7 @@ func serving(t *testing.T, args ...string) *running {
 		if what, addr, ok := strings.Cut(in.Text(), " listening on "); ok {
 			r.addr[what] = addr
 		}
-		if in.Text() == "ready" || strings.Contains(in.Text(), `"ready"`) {
+		if in.Text() == "ready" || in.Text() == `{"event":"ready"}` {
 			go io.Copy(io.Discard, out) // ends with the command, which closes it
 			return r
 		}
@@ -197,5 +204,75 @@ func TestNameServerKeepsSettings(t *testing.T) {
 	a := ask(t, dialTo(t, r.addr["namesrv"]), remoting.ReqGetKVConfig, "", key...)
 	if v, _ := a.Get("value"); v != "red" {
 		t.Errorf("after a restart the setting is %q, want red", v)
+	}
+}
+
+// TestStartLines: what a server says at its start, plain and with --json.
+func TestStartLines(t *testing.T) {
+	flags := []string{"--namesrv-listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0", "--data", t.TempDir(), "--http-listen", "127.0.0.1:0",
+		"--set", "mappedFileSizeCommitLog=4m", "--set", "listenPort=1"}
+	r := serving(t, append([]string{"server"}, flags...)...)
+	want := []string{"--set: mappedFileSizeCommitLog=4m: used", "--set: listenPort=1: ignored because --broker-listen is given",
+		"http listening on " + r.addr["http"], "namesrv listening on " + r.addr["namesrv"], "broker listening on " + r.addr["broker"], "ready"}
+	if !slices.Equal(r.lines, want) {
+		t.Errorf("plain:\n%s\nwant\n%s", strings.Join(r.lines, "\n"), strings.Join(want, "\n"))
+	}
+	r.stop()
+	r = serving(t, append([]string{"server", "--json"}, flags...)...)
+	var got []map[string]any
+	for _, line := range r.lines {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if at, ok := object["address"]; ok {
+			if p, err := netip.ParseAddrPort(fmt.Sprint(at)); err != nil || p.Port() == 0 {
+				t.Errorf("%s: no address", line)
+			}
+			object["address"] = "some"
+		}
+		got = append(got, object)
+	}
+	listening := func(what string) map[string]any {
+		return map[string]any{"event": "listening", "what": what, "address": "some"}
+	}
+	objects := []map[string]any{
+		{"event": "setting", "key": "mappedFileSizeCommitLog", "value": "4m", "source": "--set", "verdict": "used", "text": "used"},
+		{"event": "setting", "key": "listenPort", "value": "1", "source": "--set", "verdict": "ignored", "text": "ignored because --broker-listen is given"},
+		listening("http"), listening("namesrv"), listening("broker"), {"event": "ready"},
+	}
+	if !reflect.DeepEqual(got, objects) {
+		t.Errorf("with --json:\n%v\nwant\n%v", got, objects)
+	}
+}
+
+// TestRecoveryIsShown: a recovery that takes over two seconds has a bar on a
+// terminal and nothing elsewhere; /readyz knows in any case.
+func TestRecoveryIsShown(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var errs bytes.Buffer
+			s := &server{app: &app{streams: streams{err: &errs, errTerminal: terminal}}, http: &httpServer{}}
+			told := 0
+			o := broker.Options{Events: broker.Events{Store: store.Events{Recovered: func(store.Recovery) { told++ }}}}
+			done := s.showRecovery(&o)
+			o.Progress(1<<20, 8<<20)
+			if errs.Len() > 0 {
+				t.Errorf("shown at once: %q", errs.String())
+			}
+			time.Sleep(3 * time.Second)
+			o.Progress(4<<20, 8<<20)
+			if shown := strings.Contains(errs.String(), "recovering the log"); shown != terminal {
+				t.Errorf("on a terminal: %t, shown: %q", terminal, errs.String())
+			}
+			if s.http.recovered.Load() != 4<<20 || s.http.recoverGoal.Load() != 8<<20 || *s.http.stage.Load() != "recovering the log" {
+				t.Error("/readyz does not know")
+			}
+			o.Events.Store.Recovered(store.Recovery{})
+			done()
+			if told != 1 {
+				t.Errorf("told %d times that the log was recovered", told)
+			}
+		})
 	}
 }

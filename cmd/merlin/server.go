@@ -40,7 +40,9 @@ func (a *app) serverCommand() *cobra.Command {
 		Long: `Run a name server and a broker in one process. No file has to be edited: the name server
 listens on :9876, the broker on :10911, and data is kept in ./data.
 
---namesrv names further name servers to register at. SIGTERM or Ctrl-C ends it cleanly.`,
+--namesrv names further name servers to register at. SIGTERM or Ctrl-C ends it cleanly.
+
+` + jsonStart,
 		Example: `  merlin server
   merlin server --data /var/lib/merlin --set flushDiskType=SYNC_FLUSH
   merlin server --config broker.conf --data /home/rocketmq/store`,
@@ -59,7 +61,9 @@ func (a *app) nameServerCommand() *cobra.Command {
 		Long: `Run a name server alone. Name servers know nothing of each other: run as many as you like,
 and give all their addresses to brokers and clients. What brokers tell is kept in memory; KV
 settings that tools make are kept in the data folder, as namesrv/kvConfig.json. Give each of
-several name servers on one machine a --data of its own, if you make such settings.`,
+several name servers on one machine a --data of its own, if you make such settings.
+
+` + jsonStart,
 		Example: `  merlin nameserver
   merlin nameserver --namesrv-listen 10.0.0.1:9876 --http-listen :8081 --data /var/lib/merlin-names`,
 		Args: args(cobra.NoArgs, "no arguments"),
@@ -74,7 +78,9 @@ func (a *app) brokerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "broker",
 		Short: "Run a broker alone",
-		Long:  `Run a broker alone. It registers at the name servers that --namesrv lists.`,
+		Long: `Run a broker alone. It registers at the name servers that --namesrv lists.
+
+` + jsonStart,
 		Example: `  merlin broker --namesrv '10.0.0.1:9876;10.0.0.2:9876'
   merlin broker --config broker.conf --data /var/lib/merlin`,
 		Args: args(cobra.NoArgs, "no arguments"),
