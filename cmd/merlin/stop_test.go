@@ -5,10 +5,13 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/merlinmq/merlin/remoting"
+	"github.com/merlinmq/merlin/store"
 )
 
 // TestStopAnswersHeldPulls: a pull that waits when the server is asked to end is
@@ -59,4 +62,48 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestStopAnswersStoredSends: a server that is asked to end while sends wait for
+// their fsync answers each that it has stored, so that none is sent again.
+func TestStopAnswersStoredSends(t *testing.T) {
+	dir := t.TempDir()
+	r := serving(t, append([]string{"server", "--namesrv-listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0", "--set", "flushDiskType=SYNC_FLUSH"},
+		append(smallServer(t), "--data", dir)...)...)
+	var send remoting.Fields
+	for i, all := 0, append(sendFields, "topic", "t"); i+1 < len(all); i += 2 {
+		send.Str(all[i], all[i+1])
+	}
+	var answered atomic.Int64
+	var senders sync.WaitGroup
+	enough := make(chan struct{})
+	for range 4 {
+		c := dialTo(t, r.addr["broker"])
+		for range 16 {
+			senders.Go(func() {
+				for {
+					a, err := c.Call(context.Background(), remoting.ReqSendMessage, send, []byte("hello"))
+					if err != nil {
+						return
+					}
+					if id, _ := a.Get("msgId"); id != "" && answered.Add(1) == 1000 {
+						close(enough)
+					}
+				}
+			})
+		}
+	}
+	<-enough
+	r.stop()
+	senders.Wait()
+	s, err := store.Open(dir, store.Options{SegmentSize: 4 << 20, IndexSlots: 1000, IndexItems: 4000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stored := int64(s.QueueMax("t", 0)); stored != answered.Load() {
+		t.Errorf("%d sends were stored and %d answered", stored, answered.Load())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
