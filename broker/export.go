@@ -64,12 +64,25 @@ func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
 	if b.offsets, err = openOffsets(b.db, b.now); err != nil {
 		return err
 	}
+	if err = b.fitOffsets(); err != nil {
+		return err
+	}
 	if b.locks, err = openLocks(b.db, func() time.Duration { return ms(b.cfg.LockLifeMs.Load()) }, b.now); err != nil {
 		return err
 	}
 	b.clients, err = openClients(b.db, b.groups, b.now)
 	if b.clients != nil {
 		b.clients.warn, b.clients.life = b.events.Warn, b.cfg.ClientLife
+	}
+	return err
+}
+
+// fitOffsets takes back what was committed of messages that the log has lost.
+func (b *Broker) fitOffsets() error {
+	n, one, err := b.offsets.fit(b.store.QueueMax)
+	if n > 0 {
+		b.events.Warn("committed offsets were behind the ends of their queues, as after a power cut that took the end of the log; they are set to the ends",
+			"offsets", n, "group", one.Group, "topic", one.Topic, "queue", one.Queue, "committed", one.Offset, "end", one.End)
 	}
 	return err
 }

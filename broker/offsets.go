@@ -137,6 +137,34 @@ func (o *Offsets) Flush() error {
 	return nil
 }
 
+// beyond is an offset that was behind the end of its queue.
+type beyond struct {
+	Group, Topic string
+	Queue        int32
+	Offset, End  message.Offset
+}
+
+// fit sets offsets that are behind the end of their queues to the ends, and
+// returns how many there were and one of them. A power cut can take the end of
+// the log and leave offsets that were committed in it: messages that get those
+// places again would never be consumed. What it sets is durable when it returns.
+func (o *Offsets) fit(end func(topic string, queue int32) message.Offset) (n int, one beyond, err error) {
+	for _, t := range []*offsetTable{&o.committed, &o.pulled} {
+		t.eachPair(func(group, topic string, queues map[int32]message.Offset) {
+			for queue, offset := range queues {
+				if last := end(topic, queue); offset > last {
+					t.set(group, topic, queue, last)
+					n, one = n+1, beyond{group, topic, queue, offset, last}
+				}
+			}
+		})
+	}
+	if n > 0 {
+		err = o.Flush()
+	}
+	return n, one, err
+}
+
 // Each calls fn for every group and topic that has committed offsets.
 func (o *Offsets) Each(fn func(group, topic string, offsets map[int32]message.Offset)) {
 	o.committed.eachPair(fn)

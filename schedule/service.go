@@ -172,25 +172,9 @@ func Open(o Options) (*Service, error) {
 
 // load reads what the kv store knows.
 func (s *Service) load() (err error) {
-	rules := s.o.Rules()
-	for i := range max(len(rules.Levels), 18, s.storedLevels()) {
-		l := &level{number: i + 1, queue: int32(i)}
-		if l.next, err = s.levelStart(l); err != nil {
-			return err
-		}
-		s.levels = append(s.levels, l)
-	}
-	if s.indexed, _, err = s.rows.marks.Get([]byte(markIndexed)); err != nil {
+	if err = s.loadMarks(); err != nil {
 		return err
 	}
-	if s.defsIndexed, _, err = s.rows.marks.Get([]byte(markDefinitions)); err != nil {
-		return err
-	}
-	// What the log lost in a power cut comes anew.
-	_, end := s.log.Bounds(message.TopicTimer, 0)
-	s.indexed = min(s.indexed, end)
-	_, end = s.log.Bounds(TopicRecurring, 0)
-	s.defsIndexed = min(s.defsIndexed, end)
 	if err = s.rows.load(); err != nil {
 		return err
 	}
@@ -207,6 +191,47 @@ func (s *Service) load() (err error) {
 	return s.loadSchedules()
 }
 
+// loadMarks reads how far the queues were gone through. A mark that is behind
+// the end of its queue, because a power cut took the end of the log, is set back
+// on the disk too: after a crash it would skip what got those places since.
+func (s *Service) loadMarks() error {
+	var back kv.Batch
+	read := func(mark []byte, topic string, queue int32, otherwise message.Offset) (message.Offset, error) {
+		next, found, err := s.rows.marks.Get(mark)
+		if err != nil {
+			return 0, err
+		}
+		if !found {
+			next = otherwise
+		}
+		first, end := s.log.Bounds(topic, queue)
+		if next > end {
+			if err := s.rows.marks.PutTo(&back, mark, end); err != nil {
+				return 0, err
+			}
+		}
+		return min(max(next, first), end), nil
+	}
+	var err error
+	for i := range max(len(s.o.Rules().Levels), 18, s.storedLevels()) {
+		l := &level{number: i + 1, queue: int32(i)}
+		if l.next, err = read(l.mark(), message.TopicSchedule, l.queue, s.o.Imported[int32(l.number)]); err != nil {
+			return err
+		}
+		s.levels = append(s.levels, l)
+	}
+	if s.indexed, err = read([]byte(markIndexed), message.TopicTimer, 0, 0); err != nil {
+		return err
+	}
+	if s.defsIndexed, err = read([]byte(markDefinitions), TopicRecurring, 0, 0); err != nil {
+		return err
+	}
+	if back.Len() == 0 {
+		return nil
+	}
+	return s.o.DB.Write(&back, kv.Synced)
+}
+
 // storedLevels returns how many levels ever had progress: the table may have
 // become shorter.
 func (s *Service) storedLevels() int {
@@ -221,19 +246,6 @@ func (s *Service) storedLevels() int {
 		n++
 	}
 	return n
-}
-
-// levelStart returns where delivery of a level goes on.
-func (s *Service) levelStart(l *level) (message.Offset, error) {
-	next, found, err := s.rows.marks.Get(l.mark())
-	if err != nil {
-		return 0, err
-	}
-	if !found {
-		next = s.o.Imported[int32(l.number)]
-	}
-	first, end := s.log.Bounds(message.TopicSchedule, l.queue)
-	return min(max(next, first), end), nil
 }
 
 // Arrived tells that records were added to a queue. It is short and may be
