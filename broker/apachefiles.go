@@ -89,7 +89,24 @@ type (
 		DeadTime       int64  `json:"deadTime"`
 		ClientVersion  int64  `json:"clientVersion"`
 	}
+
+	apacheModes struct {
+		Map map[string]map[string]apacheMode `json:"messageRequestModeMap"` // by topic and group
+	}
+	apacheMode struct {
+		Topic         string `json:"topic"`
+		ConsumerGroup string `json:"consumerGroup"`
+		Mode          string `json:"mode"` // POP or PULL
+		Shared        int32  `json:"popShareQueueNum"`
+	}
 )
+
+// apachePop is the mode of groups that pop.
+const apachePop = "POP"
+
+// maxApacheFile bounds a file of the config folder, in bytes: offsets of a
+// million queues take a tenth of it.
+const maxApacheFile = 256 << 20
 
 // SetDefaults gives a group what older versions leave out.
 func (g *apacheGroup) SetDefaults() { *g = newApacheGroup(DefaultGroupConfig("")) }
@@ -176,6 +193,7 @@ func readApacheFile[T any](fsys vfs.FS, dir, name string) (v T, from string, err
 	return v, "", nil
 }
 
+// readFile returns what is in a file, up to maxApacheFile bytes.
 func readFile(fsys vfs.FS, name string) (text []byte, err error) {
 	f, err := fsys.Open(name, false)
 	if err != nil {
@@ -186,42 +204,13 @@ func readFile(fsys vfs.FS, name string) (text []byte, err error) {
 	if err != nil || size == 0 {
 		return nil, err
 	}
+	if size > maxApacheFile {
+		return nil, fmt.Errorf("%s has %d bytes, more than the %d that a file of settings may have", name, size, int64(maxApacheFile))
+	}
 	text = make([]byte, size)
 	n, err := f.ReadAt(text, 0)
 	if n == len(text) {
 		err = nil
 	}
 	return text, err
-}
-
-// writeApacheFile replaces a file of the config folder as a whole.
-func writeApacheFile(fsys vfs.FS, dir, name string, v any) error {
-	text, err := fastjson.Marshal(v, fastjson.Loose)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
-	}
-	return replaceFile(fsys, filepath.Join(dir, name), text)
-}
-
-// replaceFile puts a file in place of another, or none, as a whole.
-func replaceFile(fsys vfs.FS, path string, text []byte) error {
-	dir := filepath.Dir(path)
-	if err := fsys.Remove(path + ".tmp"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := fsys.Create(path + ".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(text, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fsys.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return fsys.SyncDir(dir)
 }

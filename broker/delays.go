@@ -80,7 +80,7 @@ func delayRefusal(err error) error {
 
 // openDelays starts the delivery of what waits.
 func (b *Broker) openDelays(fsys vfs.FS, dir string) error {
-	taken, err := readTimerProgress(fsys, filepath.Join(dir, apacheConfigDir, "timercheck"))
+	taken, err := readTimerProgress(fsys, filepath.Join(dir, apacheConfigDir, timerFile))
 	if err != nil {
 		return err
 	}
@@ -96,11 +96,10 @@ func (b *Broker) openDelays(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// handOverDelays puts what waits where Apache's broker goes on, writes how far
-// its timer is, and returns how far its levels are.
-func (b *Broker) handOverDelays(fsys vfs.FS, dir string) (levels map[int32]message.Offset, err error) {
-	path := filepath.Join(dir, apacheConfigDir, "timercheck")
-	taken, err := readTimerProgress(fsys, path)
+// handOverDelays puts what waits where Apache's broker goes on, and returns
+// where that is.
+func (b *Broker) handOverDelays(fsys vfs.FS, dir string) (over *handedOver, err error) {
+	taken, err := readTimerProgress(fsys, filepath.Join(dir, apacheConfigDir, timerFile))
 	if err != nil {
 		return nil, err
 	}
@@ -112,18 +111,9 @@ func (b *Broker) handOverDelays(fsys vfs.FS, dir string) (levels map[int32]messa
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, delays.Close()) }()
-	taken, levels, err = delays.HandOver()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, timerCheckSize)
-	binary.BigEndian.PutUint64(text, uint64(taken.Time))
-	binary.BigEndian.PutUint64(text[16:], uint64(taken.Offset))
-	binary.BigEndian.PutUint64(text[24:], uint64(taken.Offset))
-	if err := fsys.MkdirAll(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	return levels, replaceFile(fsys, path, text)
+	over = new(handedOver)
+	over.timer, over.levels, err = delays.HandOver()
+	return over, err
 }
 
 // timerCheckSize is the size in bytes of Apache's file timercheck.

@@ -42,7 +42,7 @@ func Export(dir string, o Options) (config string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, apacheConfigDir), b.ExportApache(o.FS, dir, delays)
+	return filepath.Join(dir, apacheConfigDir), b.exportApache(o.FS, dir, delays)
 }
 
 // openTables opens the small state: the store is open already.

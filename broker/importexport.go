@@ -2,11 +2,7 @@ package broker
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,84 +22,10 @@ type ApacheImport struct {
 	Groups  int
 	Offsets int
 	Filters int
+	Modes   int // groups that pop a topic
 	// Delays is how far each delay level was delivered; empty if not told.
 	Delays map[int32]message.Offset
 	Notes  []string // what an operator should know
-}
-
-// importMark is stored once a folder was looked at, so that Apache's files,
-// which stay where they are, are taken over only once.
-type importMark struct {
-	At     int64                    `json:"at"` // ms
-	Files  []string                 `json:"files,omitempty"`
-	Delays map[int32]message.Offset `json:"delays,omitempty"`
-	// Sums are the CRCs of the files when they were taken over or exported. One
-	// that differs was written by Apache's broker since.
-	Sums map[string]uint32 `json:"sums,omitempty"`
-}
-
-// apacheFiles are the files that tell whether Apache's broker ran on a folder.
-var apacheFiles = []string{"topics.json", "subscriptionGroup.json", "consumerOffset.json", "delayOffset.json"}
-
-// apacheSums returns the CRCs of those that are there.
-func apacheSums(fsys vfs.FS, dir string) (map[string]uint32, error) {
-	sums := map[string]uint32{}
-	for _, name := range apacheFiles {
-		text, err := readFile(fsys, filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the settings of Apache's broker: %w", err)
-		}
-		sums[name] = crc32.ChecksumIEEE(text)
-	}
-	return sums, nil
-}
-
-// changed tells whether a file is there that was not taken over as it is now.
-func (m *importMark) changed(sums map[string]uint32) bool {
-	for name, sum := range sums {
-		if old, known := m.Sums[name]; !known || old != sum {
-			return true
-		}
-	}
-	return false
-}
-
-const importKey = "apache"
-
-// importApache takes over the settings and offsets that Apache's broker left
-// in the data folder, the first time that Merlin opens it, and when it has run
-// on the folder since: all of them or none.
-// Call it before the tables are opened.
-func importApache(fsys vfs.FS, dataDir string, db *kv.DB, now time.Time) (ApacheImport, error) {
-	marks := kv.NewBucket(db, "import", kv.JSON[importMark]())
-	mark, found, err := marks.Get([]byte(importKey))
-	if err != nil {
-		return ApacheImport{}, err
-	}
-	dir := filepath.Join(dataDir, apacheConfigDir)
-	sums, err := apacheSums(fsys, dir)
-	if err != nil {
-		return ApacheImport{}, err
-	}
-	if found && !mark.changed(sums) {
-		return ApacheImport{Delays: mark.Delays}, nil
-	}
-	im := importer{fs: fsys, dir: dir, db: db, now: now, again: found}
-	if found {
-		im.report.Notes = append(im.report.Notes, "Apache's broker has used the folder since; its topics, groups, offsets and delay progress are taken over again")
-	}
-	if err := im.all(); err != nil {
-		return ApacheImport{}, err
-	}
-	mark = importMark{At: now.UnixMilli(), Files: im.files, Delays: im.report.Delays, Sums: sums}
-	if err := marks.PutTo(&im.batch, []byte(importKey), mark); err != nil {
-		return ApacheImport{}, err
-	}
-	im.report.Done = len(im.files) > 0
-	return im.report, db.Write(&im.batch, kv.Synced)
 }
 
 // takeOver runs importApache and tells what it found.
@@ -126,19 +48,10 @@ type importer struct {
 	dir    string
 	db     *kv.DB
 	now    time.Time
-	again  bool // what is stored goes first
+	again  bool // what is stored of a file goes first
 	batch  kv.Batch
 	files  []string
 	report ApacheImport
-}
-
-func (im *importer) all() error {
-	for _, step := range []func() error{im.topics, im.groups, im.offsets, im.delays, im.filters} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // note keeps which file was read; true if there was one.
@@ -251,15 +164,20 @@ func (im *importer) offsets() error {
 	return im.version(offsetsVersionKey, file.DataVersion)
 }
 
+// delays takes over how far delayed messages are delivered. The rows of timed
+// messages are made anew: the timer of Apache's broker may have delivered them.
 func (im *importer) delays() error {
 	file, from, err := readApacheFile[apacheDelays](im.fs, im.dir, "delayOffset.json")
-	if err == nil && im.note(from) {
-		im.report.Delays = file.OffsetTable
-		if im.again {
-			err = schedule.ForgetProgress(im.db, &im.batch)
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	if im.note(from) {
+		im.report.Delays = file.OffsetTable
+	}
+	if im.again {
+		return schedule.ForgetProgress(im.db, &im.batch)
+	}
+	return nil
 }
 
 // filters takes over the SQL filters, so that pulls need not wait for the
@@ -293,95 +211,29 @@ func (im *importer) filters() error {
 	return nil
 }
 
-// ExportApache writes the settings and offsets into the config folder of the
-// data folder, as files that Apache's broker reads. delays is how far each
-// delay level was delivered; nil leaves that file as it is. A running broker of
-// either kind must not have the folder.
-func (b *Broker) ExportApache(fsys vfs.FS, dataDir string, delays map[int32]message.Offset) error {
-	dir := filepath.Join(dataDir, apacheConfigDir)
-	if err := fsys.MkdirAll(dir); err != nil {
-		return fmt.Errorf("export to %s: %w", dir, err)
-	}
-	files := map[string]any{
-		"topics.json": b.exportTopics(), "subscriptionGroup.json": b.exportGroups(),
-		"consumerOffset.json": b.exportOffsets(), "consumerFilter.json": b.exportFilters(),
-	}
-	if delays != nil {
-		files["delayOffset.json"] = apacheDelays{DataVersion: DataVersion{Timestamp: b.now().UnixMilli()}, OffsetTable: delays}
-	}
-	for name, v := range files {
-		if err := writeApacheFile(fsys, dir, name, v); err != nil {
-			return fmt.Errorf("export %s: %w", filepath.Join(dir, name), err)
-		}
-	}
-	return b.markExported(fsys, dir)
-}
-
-// markExported notes that the files are ours, so that the next start takes them
-// over only if Apache's broker has written to them.
-func (b *Broker) markExported(fsys vfs.FS, dir string) error {
-	marks := kv.NewBucket(b.db, "import", kv.JSON[importMark]())
-	mark, _, err := marks.Get([]byte(importKey))
-	if err != nil {
+// modes takes over which groups pop which topics.
+func (im *importer) modes() error {
+	file, from, err := readApacheFile[apacheModes](im.fs, im.dir, "messageRequestMode.json")
+	if err != nil || !im.note(from) {
 		return err
 	}
-	if mark.Sums, err = apacheSums(fsys, dir); err != nil {
+	bucket := openRequestModes(im.db).stored
+	if err := clearBucket(im, bucket); err != nil {
 		return err
 	}
-	return marks.Put([]byte(importKey), mark, kv.Synced)
-}
-
-func (b *Broker) exportTopics() apacheTopics {
-	file := apacheTopics{DataVersion: b.topics.Version(), TopicConfigTable: map[string]apacheTopic{}}
-	for _, t := range b.topics.All() {
-		file.TopicConfigTable[t.Name] = newApacheTopic(t.TopicConfig)
-	}
-	return file
-}
-
-func (b *Broker) exportGroups() apacheGroups {
-	file := apacheGroups{
-		DataVersion: b.groups.Version(), ForbiddenTable: map[string]map[string]int32{},
-		SubscriptionGroupTable: map[string]apacheGroup{},
-	}
-	for _, g := range b.groups.All() {
-		file.SubscriptionGroupTable[g.Name] = newApacheGroup(g.GroupConfig)
-		if len(g.Forbidden) > 0 {
-			file.ForbiddenTable[g.Name] = g.Forbidden
+	for topic, groups := range file.Map {
+		for group, m := range groups {
+			if !im.usable("messageRequestMode.json", topic) || !im.usable("messageRequestMode.json", group) {
+				continue
+			}
+			mode := RequestMode{Topic: topic, Group: group, Pop: m.Mode == apachePop, Shared: max(m.Shared, 0)}
+			if err := bucket.PutTo(&im.batch, requestModeKey(topic, group), mode); err != nil {
+				return err
+			}
+			if mode.Pop {
+				im.report.Modes++
+			}
 		}
 	}
-	return file
-}
-
-func (b *Broker) exportOffsets() apacheOffsets {
-	file := apacheOffsets{
-		DataVersion: b.offsets.Version(),
-		OffsetTable: map[string]map[int32]message.Offset{}, PullOffsetTable: map[string]map[int32]message.Offset{},
-	}
-	b.offsets.Each(func(group, topic string, queues map[int32]message.Offset) {
-		file.OffsetTable[topic+"@"+group] = queues
-	})
-	b.offsets.EachPull(func(group, topic string, queues map[int32]message.Offset) {
-		file.PullOffsetTable[topic+"@"+group] = queues
-	})
-	return file
-}
-
-func (b *Broker) exportFilters() apacheFilters {
-	file := apacheFilters{FilterDataByTopic: map[string]apacheTopicFilters{}}
-	b.clients.eachSubscription(func(group string, s *Subscription) {
-		if s.IsTag() {
-			return
-		}
-		topic, ok := file.FilterDataByTopic[s.Topic]
-		if !ok {
-			topic = apacheTopicFilters{Topic: s.Topic, GroupFilterData: map[string]apacheFilter{}}
-			file.FilterDataByTopic[s.Topic] = topic
-		}
-		topic.GroupFilterData[group] = apacheFilter{
-			ConsumerGroup: group, Topic: s.Topic, Expression: s.Expression, ExpressionType: s.Type,
-			BornTime: b.now().UnixMilli(), ClientVersion: s.Version,
-		}
-	})
-	return file
+	return nil
 }

@@ -21,6 +21,7 @@ func openState(t *testing.T, fsys vfs.FS, dir string, db *kv.DB) *Broker {
 	b := &Broker{db: db, cfg: DefaultSettings(), now: time.Now, events: Events{Warn: func(string, ...any) {}}}
 	for _, step := range []func() error{
 		func() error { return b.takeOver(fsys, dir) },
+		func() error { b.modes = openRequestModes(db); return nil },
 		func() (err error) { b.topics, err = openTopics(db, b.cfg, b.now, nil); return },
 		func() (err error) { b.groups, err = openGroups(db, b.cfg, b.now); return },
 		func() (err error) { b.offsets, err = openOffsets(db, b.now); return },
@@ -94,9 +95,10 @@ func TestExportIsImportedAgain(t *testing.T) {
 	b.offsets.CommitPull("g", "orders", 3, 9)
 	sql := must(ParseSubscription("orders", "a > 1 AND b = 'x<y'", ExpressionSQL, 9))
 	wantKind(t, "Heartbeat", b.clients.Heartbeat(&fakeClient{}, consume("a", "g", sql, subscription("other", 1))), noRefusal)
+	wantKind(t, "SetRequestMode", b.SetRequestMode(RequestMode{Topic: "orders", Group: "g", Pop: true, Shared: 2}), noRefusal)
 	delays := map[int32]message.Offset{3: 44}
 	for range 2 {
-		if err := b.ExportApache(fsys, "data", delays); err != nil {
+		if err := b.exportApache(fsys, "data", &handedOver{levels: delays}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +121,10 @@ func TestExportIsImportedAgain(t *testing.T) {
 	if diff := cmp.Diff([]*Subscription{sql}, back.clients.Subscriptions("g")); diff != "" {
 		t.Error(diff)
 	}
-	if im := back.Imported(); im.Delays[3] != 44 || im.Filters != 1 || im.Offsets != 3 {
+	if diff := cmp.Diff(must(b.RequestModes()), must(back.RequestModes())); diff != "" {
+		t.Error(diff)
+	}
+	if im := back.Imported(); im.Delays[3] != 44 || im.Filters != 1 || im.Offsets != 3 || im.Modes != 1 {
 		t.Errorf("imported %+v", im)
 	}
 	if im := openState(t, fsys, "data", back.db).Imported(); im.Delays[3] != 44 {

@@ -18,7 +18,7 @@ func (a *app) storeExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the config/*.json that Apache's broker needs",
-		Long: `Write topics, groups, committed offsets, delay progress and filters of a data folder into its
+		Long: `Write topics, groups, committed offsets, delay progress, filters and pop modes of a data folder into its
 config/*.json, so that Apache's broker can be started on the folder. No broker may run on
 it; a folder that was not closed in order is recovered first.`,
 		Example: `  merlin store export --data /var/lib/merlin`,
@@ -34,7 +34,7 @@ it; a folder that was not closed in order is recovered first.`,
 				return err
 			}
 			return a.print(map[string]string{"config": config}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: topics.json, subscriptionGroup.json, consumerOffset.json, consumerFilter.json and delayOffset.json are written\n", config)
+				fmt.Fprintf(w, "%s: topics.json, subscriptionGroup.json, consumerOffset.json, consumerFilter.json, delayOffset.json, messageRequestMode.json and timercheck are written\n", config)
 			})
 		},
 	}
