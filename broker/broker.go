@@ -301,12 +301,12 @@ func (b *Broker) closeParts() error {
 }
 
 // storeRefusal turns an error of the store into a refusal.
-func storeRefusal(err error) error {
+func (b *Broker) storeRefusal(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrNoSpace):
-		return fail(KindDiskFull, err, "the broker's disk is full; sends are refused until there is room, reads go on")
+		return b.noSpace(err)
 	case errors.Is(err, store.ErrFailed):
 		return fail(KindUnavailable, err, "the broker takes no messages since a write to its disk failed; it must be restarted")
 	case errors.Is(err, store.ErrTooLarge), errors.Is(err, message.ErrTooLarge):
@@ -318,7 +318,7 @@ func storeRefusal(err error) error {
 }
 
 // illegal turns an error of encoding a message into a refusal.
-func illegal(err error) error {
+func (b *Broker) illegal(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -326,5 +326,5 @@ func illegal(err error) error {
 	if errors.As(err, &e) {
 		return err
 	}
-	return storeRefusal(err)
+	return b.storeRefusal(err)
 }

@@ -336,7 +336,7 @@ func (b *Broker) hideDead(topic string, change func(*deadMark)) error {
 	// What is hidden must be durable: or else later letters, which got its
 	// offsets after a power cut, would be hidden as well.
 	if err := b.store.Sync(); err != nil {
-		return storeRefusal(err)
+		return b.storeRefusal(err)
 	}
 	m, _, err := b.dead.marks.Get([]byte(topic))
 	if err != nil {

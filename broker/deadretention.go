@@ -134,7 +134,7 @@ func (b *Broker) carryQueue(topic string, end message.Offset, since int64, lossy
 	// The letters cannot be told from their copies but by where a mark says that
 	// they stand, so that a crash must not take what it names.
 	if err := b.store.Sync(); err != nil {
-		return storeRefusal(err)
+		return b.storeRefusal(err)
 	}
 	for {
 		mark, _, err := b.dead.marks.Get([]byte(topic))
@@ -177,7 +177,7 @@ func (b *Broker) carryTo(topic string, mark deadMark, end message.Offset, since 
 	flush := func() error {
 		err := b.store.Append(batch)
 		batch.Reset()
-		return storeRefusal(err)
+		return b.storeRefusal(err)
 	}
 	var addErr error
 	err = b.eachDead(topic, lo, min(end, hi), func(d *deadView) bool {
@@ -188,7 +188,7 @@ func (b *Broker) carryTo(topic string, mark deadMark, end message.Offset, since 
 		if _, carried := m.Properties.Get(PropDeadOffset); !carried {
 			m.Properties = m.Properties.Append(PropDeadOffset, strconv.FormatInt(int64(d.ident), 10)).Append(PropDeadSince, strconv.FormatInt(d.since, 10))
 		}
-		if addErr = illegal(batch.Add(&m)); addErr != nil {
+		if addErr = b.illegal(batch.Add(&m)); addErr != nil {
 			if !lossy {
 				return false
 			}

@@ -37,7 +37,7 @@ func (b *Broker) deferred(m *message.Message) (schedule.Deferred, error) {
 	rules := b.delayRules()
 	d, err := rules.Defer(m, b.now())
 	if err != nil {
-		return d, delayRefusal(err)
+		return d, b.delayRefusal(err)
 	}
 	if delays := b.delays.Load(); d.Recurring && delays != nil && !delays.ScheduleRoom(m.Properties.Value(schedule.PropCronName)) {
 		return d, refuse(KindIllegalMessage, "there are %d recurring messages, which is the most; remove one first", schedule.MaxSchedules)
@@ -52,13 +52,13 @@ func (b *Broker) addDeferred(batch *store.Batch, m *message.Message) (schedule.D
 	case err != nil:
 		return d, err
 	case d.Code != 0:
-		return d, illegal(batch.AddCode(m, d.Code))
+		return d, b.illegal(batch.AddCode(m, d.Code))
 	}
-	return d, illegal(batch.Add(m))
+	return d, b.illegal(batch.Add(m))
 }
 
 // delayRefusal turns an error of schedule into a refusal.
-func delayRefusal(err error) error {
+func (b *Broker) delayRefusal(err error) error {
 	var refused *schedule.RefusedError
 	var own *Error
 	switch {
@@ -69,7 +69,7 @@ func delayRefusal(err error) error {
 	case errors.Is(err, schedule.ErrNoIndex):
 		return refuse(KindSystem, "messages cannot be found by key: messageIndexEnable is false; name the message by its offset id")
 	case !errors.As(err, &refused):
-		return storeRefusal(err)
+		return b.storeRefusal(err)
 	}
 	kinds := map[schedule.Kind]Kind{
 		schedule.Illegal: KindIllegalMessage, schedule.Disabled: KindSystem,

@@ -43,7 +43,7 @@ func (b *Broker) Recall(topic, handle string) (unique string, err error) {
 	if left := h.Time - b.now().UnixMilli(); left >= longest {
 		return "", refuse(KindIllegalOperation, "recall failed, timestamp invalid: no message waits longer than timerMaxDelaySec allows")
 	}
-	return h.Unique, delayRefusal(b.Delays().Recall(h))
+	return h.Unique, b.delayRefusal(b.Delays().Recall(h))
 }
 
 // DelayChange asks to cancel waiting messages, or to give them another instant.
@@ -79,7 +79,7 @@ type DelayChanged struct {
 // ListDelayed returns a page of waiting messages in order of due time.
 func (b *Broker) ListDelayed(f DelayFilter) (DelayList, error) {
 	list, err := b.Delays().List(f)
-	return list, delayRefusal(err)
+	return list, b.delayRefusal(err)
 }
 
 // FindDelayed returns the waiting messages with an offset id, a unique key or a
@@ -91,7 +91,7 @@ func (b *Broker) FindDelayed(c DelayChange) (found []DelayPending, next DelayPag
 		if err == nil && (c.Topic == "" || p.Topic == c.Topic) {
 			return []DelayPending{p}, next, nil
 		}
-		if refusal := delayRefusal(err); err != nil && refusal.(*Error).Kind != KindIllegalOperation {
+		if refusal := b.delayRefusal(err); err != nil && refusal.(*Error).Kind != KindIllegalOperation {
 			return nil, next, refusal
 		}
 	}
@@ -107,7 +107,7 @@ func (b *Broker) FindDelayed(c DelayChange) (found []DelayPending, next DelayPag
 	}
 	list, err := b.Delays().List(DelayFilter{Topic: c.Topic, Key: key, Limit: delayPageSize, After: c.Page.After, Below: c.Page.End})
 	if err != nil {
-		return nil, next, delayRefusal(err)
+		return nil, next, b.delayRefusal(err)
 	}
 	if len(list.Messages) == 0 && c.Page.After == (schedule.Cursor{}) {
 		return nil, next, refuse(KindIllegalOperation, "no message with the id or key %q waits: it was delivered, recalled or moved, or never was", key)
@@ -150,7 +150,7 @@ func (b *Broker) ChangeDelayed(c DelayChange) (changed []DelayChanged, next Dela
 		}
 		if err != nil {
 			if changed[i].Error = err.Error(); only {
-				return nil, next, delayRefusal(err)
+				return nil, next, b.delayRefusal(err)
 			}
 		} else if c.Due > 0 {
 			changed[i].Due = c.Due
@@ -206,10 +206,10 @@ func (b *Broker) AddSchedule(n NewSchedule) (Schedule, error) {
 		return Schedule{}, err
 	}
 	if err := b.Delays().Settle(); err != nil {
-		return Schedule{}, delayRefusal(err)
+		return Schedule{}, b.delayRefusal(err)
 	}
 	s, _, err := b.Delays().NextFirings(n.Name, 1)
-	return s, delayRefusal(err)
+	return s, b.delayRefusal(err)
 }
 
 // Schedules returns the recurring messages by name.
@@ -218,18 +218,18 @@ func (b *Broker) Schedules() []Schedule { return b.Delays().Schedules() }
 // ShowSchedule returns a recurring message and its next firings, in ms since 1970.
 func (b *Broker) ShowSchedule(name string, n int) (Schedule, []int64, error) {
 	s, times, err := b.Delays().NextFirings(name, min(max(n, 0), 1000))
-	return s, times, delayRefusal(err)
+	return s, times, b.delayRefusal(err)
 }
 
 // ControlSchedule pauses, resumes or removes a recurring message.
 func (b *Broker) ControlSchedule(name, operation string) error {
 	switch operation {
 	case "pause":
-		return delayRefusal(b.Delays().Pause(name))
+		return b.delayRefusal(b.Delays().Pause(name))
 	case "resume":
-		return delayRefusal(b.Delays().Resume(name))
+		return b.delayRefusal(b.Delays().Resume(name))
 	case "remove":
-		return delayRefusal(b.Delays().Remove(name))
+		return b.delayRefusal(b.Delays().Remove(name))
 	}
 	return refuse(KindInvalidParameter, "a schedule can be paused, resumed and removed, not %q", operation)
 }

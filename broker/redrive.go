@@ -203,7 +203,7 @@ func (r *redrives) create(spec RedriveSpec) (*redriveJob, error) {
 	}
 	// Offsets name the dead letters: a power cut must not give them to others.
 	if err := b.store.Sync(); err != nil {
-		return nil, storeRefusal(err)
+		return nil, b.storeRefusal(err)
 	}
 	now := b.now().UnixMilli()
 	s := Redrive{

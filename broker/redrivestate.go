@@ -135,7 +135,7 @@ func (r *redrives) sentLast(s *Redrive) (map[message.Offset]message.Position, er
 	}
 	// What is found must not be lost any more.
 	if err := r.b.store.Sync(); err != nil {
-		return nil, storeRefusal(err)
+		return nil, r.b.storeRefusal(err)
 	}
 	topics, err := r.lastTopics(s)
 	if err != nil {

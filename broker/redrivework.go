@@ -162,7 +162,7 @@ func (w *redriveWork) step() (more bool, err error) {
 	}
 	if w.batch.Len() > 0 {
 		if err := w.r.b.store.Sync(); err != nil {
-			return false, storeRefusal(err)
+			return false, w.r.b.storeRefusal(err)
 		}
 		w.did("sync")
 	}
@@ -285,7 +285,7 @@ func (w *redriveWork) add(topic string, row store.Entry) error {
 	m, err := w.to.redriven(&d)
 	if err == nil {
 		res.item = w.batch.Len() + 1
-		err = illegal(w.batch.Add(&m))
+		err = w.r.b.illegal(w.batch.Add(&m))
 	}
 	if err != nil {
 		res.item = 0
@@ -323,7 +323,7 @@ func (w *redriveWork) append() error {
 	if errors.Is(err, store.ErrNoSpace) {
 		return w.settle(b.noSpace(err))
 	}
-	return storeRefusal(err)
+	return b.storeRefusal(err)
 }
 
 // settle stores that nothing is under way while the work cannot go on, and

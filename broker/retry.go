@@ -115,7 +115,7 @@ func (b *Broker) SendBack(r *SendBackRequest) error {
 		return err
 	}
 	if err := b.store.Append(batch); err != nil {
-		return storeRefusal(err)
+		return b.storeRefusal(err)
 	}
 	b.traffic.count(b.now, trafficKey{TrafficSentBack, cmp.Or(r.OriginTopic, string(v.Topic())), r.Group}, 1, 0)
 	return nil

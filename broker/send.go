@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -174,7 +173,7 @@ func (s *Sender) addOne(r *SendRequest, m *message.Message, res *SendResult) err
 		}
 		return err
 	}
-	return illegal(s.batch.AddKnown(m, &store.Known{Tags: found.tags, Keys: found.keys, Unique: found.uniqueKey}))
+	return s.broker.illegal(s.batch.AddKnown(m, &store.Known{Tags: found.tags, Keys: found.keys, Unique: found.uniqueKey}))
 }
 
 // completeProperties adds what the broker adds to every message.
@@ -231,7 +230,7 @@ func (s *Sender) addBatch(r *SendRequest, m *message.Message) error {
 			rest = after
 			m.Flag, m.Body, m.Properties = item.Flag, item.Body, item.Properties
 			if err := add(m); err != nil {
-				return illegal(err)
+				return s.broker.illegal(err)
 			}
 		}
 		return nil
@@ -243,12 +242,7 @@ func (s *Sender) addBatch(r *SendRequest, m *message.Message) error {
 // lost in a power cut until WhenSafe says so.
 func (s *Sender) Commit() []SendResult {
 	s.batch.Awaited = s.Waits()
-	err := s.broker.store.Append(s.batch)
-	if errors.Is(err, store.ErrNoSpace) {
-		err = s.broker.noSpace(err)
-	} else {
-		err = storeRefusal(err)
-	}
+	err := s.broker.storeRefusal(s.broker.store.Append(s.batch))
 	for i := range s.sends {
 		p := &s.sends[i]
 		if p.result.Err == nil && err != nil {
@@ -317,9 +311,5 @@ func (b *Broker) mayStore() error {
 	if err := b.diskFull(); err != nil {
 		return err
 	}
-	err := b.store.Writable()
-	if errors.Is(err, store.ErrNoSpace) {
-		return b.noSpace(err)
-	}
-	return storeRefusal(err)
+	return b.storeRefusal(b.store.Writable())
 }

@@ -10,9 +10,9 @@ import (
 func (b *Broker) storeSpecial(batch *store.Batch, m *message.Message, found *foundProperties) error {
 	if found.transaction && !(m.ReconsumeTimes > 0 && found.delay) {
 		if err := b.prepare(m, found); err != nil {
-			return illegal(err)
+			return b.illegal(err)
 		}
-		return illegal(batch.Add(m))
+		return b.illegal(batch.Add(m))
 	}
 	d, err := b.addDeferred(batch, m)
 	found.recallTime = d.Handle
@@ -25,5 +25,5 @@ func (b *Broker) storeFinal(batch *store.Batch, m *message.Message) error {
 	if found.transaction = false; found.special() {
 		return b.storeSpecial(batch, m, &found)
 	}
-	return illegal(batch.Add(m))
+	return b.illegal(batch.Add(m))
 }

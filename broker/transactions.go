@@ -154,7 +154,7 @@ func (e *Ender) Reset() {
 func (e *Ender) Commit() []TransactionEnd {
 	e.broker.txn.End(e.batch, e.ends)
 	for i := range e.ends {
-		e.ends[i].Err = endRefusal(e.ends[i].Err)
+		e.ends[i].Err = e.broker.endRefusal(e.ends[i].Err)
 	}
 	return e.ends
 }
@@ -165,7 +165,7 @@ func (e *Ender) Waits() bool { return e.broker.store.SyncFlush() && e.batch.batc
 // WhenSafe calls fn once what was committed is safe, or cannot be made so.
 func (e *Ender) WhenSafe(fn func(error)) { e.broker.store.WhenSafe(e.batch.batch.End(), fn) }
 
-func endRefusal(err error) error {
+func (b *Broker) endRefusal(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -177,7 +177,7 @@ func endRefusal(err error) error {
 		}
 		return fail(kind, nil, "%s", end.Error())
 	}
-	return illegal(err)
+	return b.illegal(err)
 }
 
 // MalformedEnd counts and tells of an end of a group that cannot be read. It is
@@ -337,14 +337,14 @@ type (
 // pending in all; with a key also those that have ended.
 func (b *Broker) Transactions(f TransactionFilter) ([]TransactionInfo, int, error) {
 	list, pending, err := b.txn.List(f)
-	return list, pending, transactionRefusal(err)
+	return list, pending, b.transactionRefusal(err)
 }
 
 // Transaction returns what happened to a transaction. The id may be a unique
 // key, a key, an offset id, or an offset in the half queue.
 func (b *Broker) Transaction(id string) (*TransactionTimeline, error) {
 	t, err := b.txn.Show(id)
-	return t, transactionRefusal(err)
+	return t, b.transactionRefusal(err)
 }
 
 // ResolveTransaction ends a transaction by the word of the operator at an address.
@@ -357,13 +357,13 @@ func (b *Broker) ResolveTransaction(id string, commit bool, who netip.AddrPort) 
 		return nil, err
 	}
 	t, err := b.txn.Resolve(b.newTxnBatch(), id, v, TransactionEnd{Client: who})
-	return t, transactionRefusal(err)
+	return t, b.transactionRefusal(err)
 }
 
 // CheckTransaction asks a producer about a pending transaction as soon as may be.
 func (b *Broker) CheckTransaction(id string) (*TransactionTimeline, error) {
 	t, err := b.txn.CheckNow(id)
-	return t, transactionRefusal(err)
+	return t, b.transactionRefusal(err)
 }
 
 // ResumeTransaction gives a half that was given up back to the checks.
@@ -371,12 +371,12 @@ func (b *Broker) ResumeTransaction(pos message.Position) error {
 	if err := b.mayStore(); err != nil {
 		return err
 	}
-	return transactionRefusal(b.txn.Resume(b.newTxnBatch(), pos))
+	return b.transactionRefusal(b.txn.Resume(b.newTxnBatch(), pos))
 }
 
-func transactionRefusal(err error) error {
+func (b *Broker) transactionRefusal(err error) error {
 	if errors.Is(err, txn.ErrNotFound) {
 		return fail(KindNotFound, nil, "%s", err)
 	}
-	return endRefusal(err)
+	return b.endRefusal(err)
 }
