@@ -34,7 +34,8 @@ type Options struct {
 	Progress func(done, total int64)
 	// Context ends an Open that is recovering the log; see store.Options.
 	Context context.Context
-	// AcceptLoss goes on where files of the log are missing; see store.Options.
+	// AcceptLoss goes on where files of the log are missing, see store.Options,
+	// or the small state is.
 	AcceptLoss bool
 	Events     Events
 }
@@ -157,6 +158,9 @@ func (b *Broker) open(dir string, o Options) (err error) {
 		if tell != nil {
 			tell(r)
 		}
+	}
+	if err = b.checkState(dir, o); err != nil { // before anything is changed
+		return err
 	}
 	if b.store, err = store.Open(dir, b.storeOptions(o)); err != nil {
 		return err

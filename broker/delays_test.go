@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -335,7 +336,7 @@ func TestExportHandsDelayedMessagesOver(t *testing.T) {
 		t.Errorf("timercheck: %+v, %v", taken, err)
 	}
 	// The next broker knows the log and Apache's files alone.
-	if err := os.RemoveAll(filepath.Join(dir, "kv")); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "kv")), os.Remove(filepath.Join(dir, stateFile))); err != nil {
 		t.Fatal(err)
 	}
 	if b, err = Open(dir, o); err != nil {

@@ -30,6 +30,9 @@ func Export(dir string, o Options) (config string, err error) {
 	b := &Broker{cfg: o.Settings, now: o.Now, started: o.Now(), events: o.Events}
 	b.SetStoreHost(o.StoreHost)
 	defer func() { err = errors.Join(err, b.closeParts()) }()
+	if err = b.checkState(dir, o); err != nil {
+		return "", err
+	}
 	so := b.storeOptions(o)
 	so.OnArrive, so.BeforeDrop = nil, nil
 	if b.store, err = store.Open(dir, so); err != nil {
@@ -49,6 +52,9 @@ func Export(dir string, o Options) (config string, err error) {
 func (b *Broker) openTables(fsys vfs.FS, dir string) (err error) {
 	report := func(r kv.Report) { b.events.Warn(r.String()) }
 	if b.db, err = kv.Open(filepath.Join(dir, kvFolder), kv.Options{Report: report}); err != nil {
+		return err
+	}
+	if err = markState(fsys, dir); err != nil {
 		return err
 	}
 	if err = b.takeOver(fsys, dir); err != nil {
@@ -86,6 +92,3 @@ func (b *Broker) fitOffsets() error {
 	}
 	return err
 }
-
-// kvFolder holds the small state, in the data folder.
-const kvFolder = "kv"

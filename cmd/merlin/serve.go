@@ -75,6 +75,11 @@ func (s *server) start(ctx context.Context, set *settings) (err error) {
 		}
 		s.app.announceListener("http", s.http.listener.Addr())
 	}
+	if set.brokerAddr != "" { // before a port is there that clients and brokers use
+		if err := s.openBroker(ctx, set); err != nil {
+			return err
+		}
+	}
 	if set.namesAddr != "" {
 		if err := s.startNames(set, set.namesAddr); err != nil {
 			return err
@@ -148,7 +153,8 @@ var spareProcessor = sync.OnceFunc(func() {
 	}
 })
 
-func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
+// openBroker opens the data folder, which recovers it.
+func (s *server) openBroker(ctx context.Context, set *settings) (err error) {
 	o := set.broker
 	o.OnTopics = func(c broker.TopicChange) {
 		if r := s.registrar.Load(); r != nil {
@@ -166,6 +172,10 @@ func (s *server) startBroker(ctx context.Context, set *settings) (err error) {
 	if err != nil {
 		return folderAdvice(set.dir, err)
 	}
+	return nil
+}
+
+func (s *server) startBroker(ctx context.Context, set *settings) error {
 	if err := s.serveBroker(set); err != nil {
 		return err
 	}

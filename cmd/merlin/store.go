@@ -258,12 +258,18 @@ func (a *app) verifyStore(dir string, settings *broker.Settings) error {
 	if v.Places == nil {
 		v.Places = []store.Place{}
 	}
+	if err := broker.CheckState(vfs.OS, dir); errors.Is(err, store.ErrMissing) {
+		v.Places = append(v.Places, store.Place{File: filepath.Join(dir, "kv"), Text: err.Error()})
+		v.Damaged++
+	} else if err != nil {
+		return err
+	}
 	if v.Keys, err = kv.Verify(filepath.Join(dir, "kv")); err != nil {
 		var corrupt *kv.CorruptError
 		if !errors.As(err, &corrupt) {
 			return err
 		}
-		v.Places = append(v.Places, store.Place{File: corrupt.Dir, Text: corrupt.Err.Error()})
+		v.Places = append(v.Places, store.Place{File: corrupt.Dir, Text: corrupt.Error()})
 		v.Damaged++
 	}
 	if err := a.print(v, func(w io.Writer) { printVerified(w, v) }); err != nil {

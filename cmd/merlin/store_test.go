@@ -12,7 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/merlinmq/merlin/internal/kv"
 	"github.com/merlinmq/merlin/message"
 	"github.com/merlinmq/merlin/store"
 )
@@ -126,8 +128,7 @@ func TestStoreCommands(t *testing.T) {
 // no start, and nothing deleted.
 func TestBadDataFolders(t *testing.T) {
 	serve := func(ctx context.Context, dir string, more ...string) (int, string, string) {
-		args := append([]string{"broker", "--data", dir, "--broker-listen", "127.0.0.1:0", "--http-listen", "", "--namesrv", "127.0.0.1:1"}, small...)
-		return merlin(t, ctx, append(args, more...)...)
+		return merlin(t, ctx, append(serverArgs(dir), more...)...)
 	}
 	for _, c := range []struct {
 		name  string
@@ -169,6 +170,13 @@ func TestBadDataFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"is not there", "--accept-loss"}},
+		{"the small state is missing", func(t *testing.T, dir string) {
+			brokerFolder(t, dir)
+			if err := os.RemoveAll(filepath.Join(dir, "kv")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"kv has no database any more", "merlin.state", "put the folder back", "--accept-loss"}},
+		{"a newer small state", func(t *testing.T, dir string) { newerKV(t, filepath.Join(dir, "kv")) }, []string{`kv has format "9"`, "newer version"}},
 		{"a file where the folder should be", func(t *testing.T, dir string) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
@@ -193,8 +201,9 @@ func TestBadDataFolders(t *testing.T) {
 			dir := storeFolder(t)
 			c.spoil(t, dir)
 			before, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+			mark := lastChange(dir)
 			code, out, errs := serve(context.Background(), dir)
-			if code != 1 || strings.Contains(out, "ready") || strings.Contains(out, "broker listening") {
+			if code != 1 || strings.Contains(out, "ready") || strings.Contains(out, "broker listening") || strings.Contains(out, "namesrv listening") {
 				t.Errorf("exit code %d, printed %q", code, out)
 			}
 			said := ""
@@ -220,6 +229,9 @@ func TestBadDataFolders(t *testing.T) {
 			if len(after) != len(before) {
 				t.Errorf("%d files became %d", len(before), len(after))
 			}
+			if now := lastChange(dir); now != mark {
+				t.Errorf("something was written into the folder at %v", now)
+			}
 		})
 	}
 	t.Run("told to accept the loss", func(t *testing.T) {
@@ -235,6 +247,65 @@ func TestBadDataFolders(t *testing.T) {
 		r := serving(t, append([]string{"broker", "--data", dir, "--broker-listen", "127.0.0.1:0", "--http-listen", "", "--namesrv", "127.0.0.1:1", "--accept-loss"}, small...)...)
 		r.stop()
 	})
+}
+
+// lastChange returns when a file of the log, the queues, the index or the small
+// state, or the sign that the folder is in use, was written last.
+func lastChange(dir string) (last time.Time) {
+	for _, pattern := range []string{"abort", "*/0*", "consumequeue/*/*/*", "kv/*.l*", "kv/MANIFEST*"} {
+		names, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, name := range names {
+			if info, err := os.Stat(name); err == nil && info.ModTime().After(last) {
+				last = info.ModTime()
+			}
+		}
+	}
+	return last
+}
+
+// brokerFolder makes a folder as a broker leaves it.
+func brokerFolder(t *testing.T, dir string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // it ends as soon as it is up
+	if code, out, errs := merlin(t, ctx, serverArgs(dir)...); code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, out, errs)
+	}
+}
+
+// newerKV makes a database of a format that is to come: the value in the only
+// record of its journal is the format.
+func newerKV(t *testing.T, dir string) {
+	t.Helper()
+	db, err := kv.Open(dir, kv.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	journals, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(journals) != 1 {
+		t.Fatal(journals, err)
+	}
+	b, err := os.ReadFile(journals[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasSuffix(b, []byte("format\x011")) {
+		t.Fatalf("the journal is %q", b)
+	}
+	b[len(b)-1] = '9'
+	sum := crc32.Checksum(b[6:], crc32.MakeTable(crc32.Castagnoli))
+	binary.LittleEndian.PutUint32(b, (sum>>15|sum<<17)+0xa282ead8)
+	if err := os.WriteFile(journals[0], b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serverArgs runs a server on free ports.
+func serverArgs(dir string) []string {
+	return append([]string{"server", "--data", dir, "--broker-listen", "127.0.0.1:0", "--namesrv-listen", "127.0.0.1:0", "--http-listen", ""}, small...)
 }
 
 func TestFolderAdvice(t *testing.T) {

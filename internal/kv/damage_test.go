@@ -133,6 +133,9 @@ func TestRepairOfABrokenTable(t *testing.T) {
 		t.Errorf("reading a broken table = %v", readErr)
 	}
 	must(t, db.Close())
+	if _, err := Verify(dir); !errors.As(err, &corrupt) {
+		t.Errorf("verifying a broken table = %v", err)
+	}
 	report, err := Repair(dir, Options{})
 	must(t, err)
 	db = open(t, dir, Options{})

@@ -65,7 +65,7 @@ type CorruptError struct {
 
 // Error implements error.
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("kv: %s is damaged: %v; a repair keeps what is readable", e.Dir, e.Err)
+	return fmt.Sprintf("kv: %s is damaged: %v; merlin store repair --kv keeps what is readable", e.Dir, e.Err)
 }
 
 // Unwrap returns the cause.
@@ -203,8 +203,13 @@ func (db *DB) checkFormat() error {
 	if err != nil {
 		return db.wrap("read the format", err)
 	}
-	if n, err := strconv.Atoi(string(v)); err != nil || n > Format {
-		return &FormatError{Dir: db.dir, Found: strconv.Quote(string(v))}
+	return db.knows(v)
+}
+
+// knows refuses a format that this version does not know.
+func (db *DB) knows(format []byte) error {
+	if n, err := strconv.Atoi(string(format)); err != nil || n > Format {
+		return &FormatError{Dir: db.dir, Found: strconv.Quote(string(format))}
 	}
 	return nil
 }
@@ -231,10 +236,18 @@ func (db *DB) wrap(what string, err error) error {
 		return nil
 	case errors.Is(err, leveldb.ErrClosed):
 		return fmt.Errorf("kv: %s: %s: %w", db.dir, what, ErrClosed)
-	case lderrors.IsCorrupted(err):
+	case isCorrupted(err):
 		return &CorruptError{Dir: db.dir, Err: err}
 	}
 	return fmt.Errorf("kv: %s: %s: %w", db.dir, what, err)
+}
+
+// isCorrupted is goleveldb's IsCorrupted for an error that may be joined with
+// others.
+func isCorrupted(err error) bool {
+	var table *lderrors.ErrCorrupted
+	var stored *storage.ErrCorrupted
+	return errors.As(err, &table) || errors.As(err, &stored)
 }
 
 // get returns the value of a whole key.
