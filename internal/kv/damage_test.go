@@ -58,28 +58,29 @@ func TestDamage(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		damage  func(t *testing.T, dir string)
-		least   int  // keys that survive
-		rebuilt bool // the folder is rebuilt, with a copy beside it
+		keys    int    // that survive
+		rebuilt bool   // the folder is rebuilt, with a copy beside it
+		told    string // of damage that needs no rebuilding; "" for nothing
 	}{
-		{"manifest tail cut", func(t *testing.T, d string) { edit(t, newest(t, d, "MANIFEST-*"), cut(5)) }, damageKeys, true},
-		{"manifest zeroed", func(t *testing.T, d string) { edit(t, newest(t, d, "MANIFEST-*"), zeros) }, damageKeys, true},
-		{"manifest gone", func(t *testing.T, d string) { must(t, os.Remove(newest(t, d, "MANIFEST-*"))) }, damageKeys, true},
+		{"manifest tail cut", func(t *testing.T, d string) { edit(t, newest(t, d, "MANIFEST-*"), cut(5)) }, damageKeys, true, ""},
+		{"manifest zeroed", func(t *testing.T, d string) { edit(t, newest(t, d, "MANIFEST-*"), zeros) }, damageKeys, true, ""},
+		{"manifest gone", func(t *testing.T, d string) { must(t, os.Remove(newest(t, d, "MANIFEST-*"))) }, damageKeys, true, ""},
 		{"CURRENT empty", func(t *testing.T, d string) {
 			must(t, os.WriteFile(filepath.Join(d, "CURRENT"), nil, 0o644))
 			os.Remove(filepath.Join(d, "CURRENT.bak"))
-		}, damageKeys, true},
+		}, damageKeys, true, ""},
 		{"CURRENT gone", func(t *testing.T, d string) {
 			must(t, os.Remove(filepath.Join(d, "CURRENT")))
 			os.Remove(filepath.Join(d, "CURRENT.bak"))
-		}, damageKeys, true},
+		}, damageKeys, true, ""},
 		{"CURRENT names another file", func(t *testing.T, d string) {
 			must(t, os.WriteFile(filepath.Join(d, "CURRENT"), []byte("MANIFEST-999999\n"), 0o644))
 			os.Remove(filepath.Join(d, "CURRENT.bak"))
-		}, damageKeys, true},
-		{"journal tail cut", func(t *testing.T, d string) { edit(t, newest(t, d, "*.log"), cut(7)) }, damageKeys - 1, false},
+		}, damageKeys, true, ""},
+		{"journal tail cut", func(t *testing.T, d string) { edit(t, newest(t, d, "*.log"), cut(7)) }, damageKeys - 1, false, "usual trace of a crash"},
 		{"garbage behind the journal", func(t *testing.T, d string) {
 			edit(t, newest(t, d, "*.log"), func(b []byte) []byte { return append(b, strings.Repeat("x", 100)...) })
-		}, damageKeys, false},
+		}, damageKeys, false, "usual trace of a crash"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filled(t)
@@ -89,13 +90,17 @@ func TestDamage(t *testing.T) {
 			must(t, err)
 			n := len(keys(t, NewBucket(db, "n", Bytes()), nil, nil))
 			must(t, db.Close())
-			if n < c.least || n > damageKeys {
-				t.Errorf("%d keys survive, want at least %d", n, c.least)
+			if n != c.keys {
+				t.Errorf("%d keys survive, want %d", n, c.keys)
 			}
 			if !c.rebuilt {
+				if len(reports) != 1 || reports[0].Copy != "" || !strings.Contains(reports[0].String(), c.told) || !strings.Contains(reports[0].String(), dir) {
+					t.Errorf("the damage was reported as %v, want %q", reports, c.told)
+				}
 				return
 			}
-			if len(reports) == 0 || reports[0].Copy == "" || reports[0].Keys < n || !strings.Contains(reports[0].String(), dir) {
+			// One more than ours: the format.
+			if len(reports) != 1 || reports[0].Copy == "" || reports[0].Keys != c.keys+1 || !strings.Contains(reports[0].String(), dir) {
 				t.Fatalf("the damage was reported as %v", reports)
 			}
 			if _, err := os.Stat(filepath.Join(reports[0].Copy, filepath.Base(newest(t, reports[0].Copy, "*.l*")))); err != nil {
