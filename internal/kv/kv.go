@@ -184,7 +184,7 @@ func openFiles(dir string) (storage.Storage, error) {
 	stor, err := storage.OpenFile(dir, false)
 	switch {
 	case err == nil:
-		return stor, nil
+		return durableNames{stor, func() error { return syncFolder(dir) }}, nil
 	case isLocked(err):
 		return nil, fmt.Errorf("kv: %s: %w", dir, ErrLocked)
 	case errors.Is(err, os.ErrPermission):
