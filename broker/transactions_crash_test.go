@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand"
 	"os"
@@ -112,6 +113,8 @@ func TestTransactionCrashBeforeEveryWrite(t *testing.T) {
 			if err := os.CopyFS(filepath.Join(dir, "kv"), os.DirFS(c.kv)); err != nil {
 				t.Fatal(err)
 			}
+		} else if err := c.fsys.Remove(filepath.Join(dir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) { // what says that it was there
+			t.Fatal(err)
 		}
 		b := openBrokerOn(t, dir, c.fsys, func(s *Settings) {
 			settings(s)
