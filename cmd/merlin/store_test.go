@@ -266,11 +266,8 @@ func lastChange(dir string) (last time.Time) {
 // brokerFolder makes a folder as a broker leaves it.
 func brokerFolder(t *testing.T, dir string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // it ends as soon as it is up
-	if code, out, errs := merlin(t, ctx, serverArgs(dir)...); code != 0 {
-		t.Fatalf("exit code %d\n%s%s", code, out, errs)
-	}
+	r := serving(t, serverArgs(dir)...)
+	r.stop()
 }
 
 // newerKV makes a database of a format that is to come: the value in the only

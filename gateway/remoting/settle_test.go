@@ -40,6 +40,8 @@ func TestSettleAnswersWhatWaits(t *testing.T) {
 	answers := make(chan [2]int, 3) // the request's code and the answer's, 0 for none
 	ask := func(code int, fields ...string) {
 		p := dial(t, s.addr, nil)
+		// Else the send's own goroutine does its fsync, and is being served still.
+		p.ok(remoting.ReqGetMaxOffset, "", "topic", "quiet", "queueId", "0")
 		var list remoting.Fields
 		for i := 0; i+1 < len(fields); i += 2 {
 			list.Str(fields[i], fields[i+1])
