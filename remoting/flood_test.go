@@ -420,6 +420,7 @@ func TestBrake(t *testing.T) {
 		f := requestFrame(ReqSendMessage, 1, string(make([]byte, size)))
 		for range frames {
 			c.Write(f)
+			time.Sleep(time.Millisecond) // 200 MB a second: whoever watches must get a processor now and then
 		}
 	}()
 	eventually(t, "the brake", func() bool { return s.Stats().Braked > 0 })
