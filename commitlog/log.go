@@ -24,6 +24,7 @@ type Log struct {
 	mu        sync.Mutex
 	recovered bool
 	closed    bool
+	empty     string    // path of a last segment without a byte, which Recover removes
 	lastTime  int64     // newest store timestamp, ms
 	parts     []part    // the plan of the append that runs
 	spoiled   []spoiled // leftovers of a failed append that must become zeros
@@ -76,11 +77,6 @@ func Open(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found.empty != "" {
-		if err := o.FS.Remove(found.empty); err != nil {
-			return nil, fmt.Errorf("commitlog: remove the empty last segment: %w", err)
-		}
-	}
 	if o.Events.Ignored != nil {
 		for _, name := range found.ignored {
 			o.Events.Ignored(name, "its name is not that of a segment, 20 digits")
@@ -88,7 +84,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	o.SegmentSize = found.size
 	o.AllocateAhead = min(o.AllocateAhead, o.SegmentSize)
-	l := &Log{o: o, dir: dir, cold: make(chan struct{}, o.ColdReads)}
+	l := &Log{o: o, dir: dir, empty: found.empty, cold: make(chan struct{}, o.ColdReads)}
 	l.setSegmentsLocked(found.segs)
 	if n := len(found.segs); n > 0 {
 		l.end.Store(found.segs[n-1].end())

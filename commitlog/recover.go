@@ -49,6 +49,12 @@ func (l *Log) Recover(s Start, each func(pos message.Position, v message.View) e
 	case l.recovered:
 		return errors.New("commitlog: recovered already")
 	}
+	if l.empty != "" {
+		if err := l.o.FS.Remove(l.empty); err != nil {
+			return fmt.Errorf("commitlog: remove the empty last segment: %w", err)
+		}
+		l.empty = ""
+	}
 	began := l.o.Now()
 	segs := *l.segs.Load()
 	sc := scanner{segs: segs, size: l.o.SegmentSize, maxRecord: l.o.MaxRecord, each: each, damaged: l.damaged, progress: l.o.Events.Recovering, zeroAt: -1}

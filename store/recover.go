@@ -55,10 +55,10 @@ func (s *Store) recover(lockTime int64) error {
 	if err := r.openLog(); err != nil {
 		return err
 	}
-	if err := r.openViews(); err != nil {
+	if err := r.check(); err != nil {
 		return err
 	}
-	if err := r.check(); err != nil {
+	if err := r.openViews(); err != nil {
 		return err
 	}
 	if err := r.begin(); err != nil {
@@ -207,11 +207,8 @@ func (r *recovery) check() error {
 		return fmt.Errorf("%w: the log reached position %d, but the file %s is not there; %s", ErrMissing, r.mark.flushed, s.path(logFolder)+"/"+name, advice)
 	}
 	if len(segs) == 0 && !(r.found.Exact && r.mark.flushed == 0) {
-		for q := range s.table.All() {
-			if q.Max() > 0 {
-				return fmt.Errorf("%w: %s has no file, but the queues in %s have messages (%s has %d); put the log's files back, or remove both folders to begin anew",
-					ErrMissing, s.path(logFolder), s.path(queueFolder), q.Topic(), q.Max())
-			}
+		if err := r.checkNoQueues(); err != nil {
+			return err
 		}
 	}
 	if r.found.Exact && r.mark.begins && len(segs) > 0 && segs[0].Base > r.mark.logMin {
@@ -226,6 +223,25 @@ func (r *recovery) check() error {
 		}
 	}
 	return nil
+}
+
+// checkNoQueues refuses queues with messages where there is no log.
+func (r *recovery) checkNoQueues() error {
+	s := r.s
+	t, err := consumequeue.Open(s.path(queueFolder), consumequeue.Options{FS: s.o.FS, FileEntries: s.o.QueueFileEntries, ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for q := range t.All() {
+		if err == nil && q.Max() > 0 {
+			err = fmt.Errorf("%w: %s has no file, but the queues in %s have messages (%s has %d); put the log's files back, or remove both folders to begin anew",
+				ErrMissing, s.path(logFolder), s.path(queueFolder), q.Topic(), q.Max())
+		}
+	}
+	return errors.Join(err, t.Close())
 }
 
 // begin leaves the sign that the folder is in use, before anything is changed.

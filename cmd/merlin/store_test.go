@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,6 +162,15 @@ func TestBadDataFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"commitlog/00000000000000065536 is not there", "put it back", "--accept-loss"}},
+		{"the last segment lost its bytes", func(t *testing.T, dir string) {
+			list, err := filepath.Glob(filepath.Join(dir, "commitlog", "0*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(list[len(list)-1], 0); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"is not there", "--accept-loss"}},
 		{"the last segment is missing", func(t *testing.T, dir string) {
 			list, err := filepath.Glob(filepath.Join(dir, "commitlog", "0*"))
 			if err != nil {
@@ -200,7 +210,7 @@ func TestBadDataFolders(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := storeFolder(t)
 			c.spoil(t, dir)
-			before, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+			before := files(dir)
 			mark := lastChange(dir)
 			code, out, errs := serve(context.Background(), dir)
 			if code != 1 || strings.Contains(out, "ready") || strings.Contains(out, "broker listening") || strings.Contains(out, "namesrv listening") {
@@ -220,7 +230,7 @@ func TestBadDataFolders(t *testing.T) {
 					t.Errorf("%q does not say %q", said, w)
 				}
 			}
-			after, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+			after := files(dir)
 			for _, f := range before {
 				if _, err := os.Stat(f); err != nil {
 					t.Errorf("%s is gone", f)
@@ -247,6 +257,15 @@ func TestBadDataFolders(t *testing.T) {
 		r := serving(t, append([]string{"broker", "--data", dir, "--broker-listen", "127.0.0.1:0", "--http-listen", "", "--namesrv", "127.0.0.1:1", "--accept-loss"}, small...)...)
 		r.stop()
 	})
+}
+
+// files lists a data folder, but for the lock that every start leaves.
+func files(dir string) (names []string) {
+	for _, pattern := range []string{"*", "*/*", "consumequeue/*/*/*"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+		names = append(names, found...)
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return filepath.Base(name) == "lock" })
 }
 
 // lastChange returns when a file of the log, the queues, the index or the small
