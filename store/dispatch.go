@@ -217,6 +217,7 @@ func (s *Store) runCheckpointer() {
 	defer close(s.checkpointerDone)
 	timer := time.NewTimer(s.o.CheckpointEvery)
 	defer timer.Stop()
+	full := false
 	for {
 		select {
 		case <-s.quit:
@@ -225,9 +226,14 @@ func (s *Store) runCheckpointer() {
 		case <-timer.C:
 		}
 		if s.Failed() == nil {
-			if err := s.checkpoint(false, false); err != nil && !isNoSpace(err) {
+			err := s.checkpoint(false, false)
+			switch {
+			case err != nil && !isNoSpace(err):
 				s.fail(err)
+			case err != nil && !full && s.o.Events.Uncheckpointed != nil:
+				s.o.Events.Uncheckpointed(err)
 			}
+			full = err != nil
 		}
 		timer.Reset(s.o.CheckpointEvery)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -180,4 +181,50 @@ func TestStartOnAFullDisk(t *testing.T) {
 		}
 		mustClose(t, s)
 	}
+}
+
+// TestCheckpointOnAFullDisk: that checkpoints find no room is told once, until
+// one is written again.
+func TestCheckpointOnAFullDisk(t *testing.T) {
+	faulty := vfs.NewFaulty(vfs.NewMem())
+	told, written := make(chan error, 100), make(chan struct{}, 1000)
+	o := small(faulty)
+	o.CheckpointEvery = time.Millisecond
+	o.Events.Uncheckpointed = func(err error) { told <- err }
+	o.Events.Checkpointed = func(message.Position, time.Duration) {
+		select {
+		case written <- struct{}{}:
+		default:
+		}
+	}
+	s := mustOpen(t, o)
+	for round := range 2 {
+		tries := 0
+		seen := make(chan struct{})
+		faulty.Inject(vfs.Rule{Match: func(op vfs.Op) bool {
+			if !op.Changes() || filepath.Base(op.Name) != markFile {
+				return false
+			}
+			if tries++; tries == 3 {
+				close(seen)
+			}
+			return true
+		}, Err: syscall.ENOSPC})
+		mustPut(t, s, text("t", 0, fmt.Sprint("x", round)))
+		mustSee(t, s)
+		within(t, "the third checkpoint", func() { <-seen })
+		if err := <-told; !errors.Is(err, ErrNoSpace) && !isNoSpace(err) {
+			t.Errorf("told %v", err)
+		}
+		faulty.Clear()
+		for len(written) > 0 {
+			<-written
+		}
+		within(t, "a checkpoint with room", func() { <-written })
+		if n := len(told); n != 0 {
+			t.Errorf("told %d times more", n)
+		}
+	}
+	equal(t, "failed", s.Failed(), nil)
+	mustClose(t, s)
 }

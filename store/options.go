@@ -99,6 +99,9 @@ type Events struct {
 	Flushed func(bytes int64, took time.Duration)
 	// Checkpointed: queues and index are durable up to the position.
 	Checkpointed func(upto message.Position, took time.Duration)
+	// Uncheckpointed: the disk has no room for what a checkpoint writes; it is
+	// tried again. Called once until a checkpoint is written.
+	Uncheckpointed func(err error)
 	// Failed: no more messages are taken. Called once.
 	Failed func(err error)
 }

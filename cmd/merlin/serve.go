@@ -367,6 +367,9 @@ func (s *server) brokerEvents() broker.Events {
 			},
 			Damaged: func(file string, err error) { s.log.Error("stored data is damaged", "file", file, "error", err) },
 			Skipped: func(err *store.RecordError) { s.log.Warn("a message cannot be read", "error", err) },
+			Uncheckpointed: func(err error) {
+				s.log.Warn("the disk has no room for a checkpoint; it is tried again, and a start after a crash takes longer meanwhile", "error", err)
+			},
 			Failed: func(err error) {
 				s.log.Error("the disk has failed; no more messages are taken", "error", err)
 				if r := s.registrar.Load(); r != nil {
