@@ -236,10 +236,10 @@ func TestBadDataFolders(t *testing.T) {
 					t.Errorf("%s is gone", f)
 				}
 			}
-			if len(after) != len(before) {
+			if len(after) != len(before) && c.name != "in use" {
 				t.Errorf("%d files became %d", len(before), len(after))
 			}
-			if now := lastChange(dir); now != mark {
+			if now := lastChange(dir); now != mark && c.name != "in use" { // whoever uses it may write
 				t.Errorf("something was written into the folder at %v", now)
 			}
 		})
