@@ -142,7 +142,6 @@ func (c *Conn) finish() {
 	if c.connected {
 		s.guard(c, func() { s.handler.Closed(c) })
 	}
-	c.setHeld(0)
 	c.dropPartial()
 	if c.out != nil {
 		putBuf(c.out)

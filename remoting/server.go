@@ -180,7 +180,6 @@ func (s *Server) connect(c *Conn) {
 }
 
 func (s *Server) remove(c *Conn) {
-	s.counters.conns.Add(-1)
 	s.mu.Lock()
 	last := len(s.conns) - 1
 	s.conns[c.index] = s.conns[last]
@@ -190,6 +189,8 @@ func (s *Server) remove(c *Conn) {
 	if c.braked.Load() { // steer runs under mu, so nothing changes it any more
 		s.braked.Add(-1)
 	}
+	c.setHeld(0) // here, since the watchdog counts what waits under mu
+	s.counters.conns.Add(-1)
 	if s.stopping && last == 0 {
 		close(s.empty)
 	}
