@@ -58,6 +58,38 @@ type delivery struct {
 	messages []message.Message
 	sent     []int // which item each message is of
 	last     int64 // when the batch before began
+	caught   int64 // when it was made sure last that all that was sent is known
+}
+
+// stoodStill tells whether the first message should have been delivered long
+// before: the process was suspended, or has more to do than it can. Once in a
+// while then what was sent last is indexed first, so that it comes in its turn.
+func (d *delivery) stoodStill(now int64) bool {
+	if len(d.items) == 0 || now-d.items[0].key.due < standstill.Milliseconds() || now-d.caught < catchUpEvery.Milliseconds() && now >= d.caught {
+		return false
+	}
+	d.caught = now
+	return true
+}
+
+const (
+	standstill   = time.Second
+	catchUpEvery = 10 * time.Second
+	catchUpTime  = 500 * time.Millisecond
+)
+
+// catchUp indexes what was sent so far, for a bounded time. An error is the
+// keeper's to tell, which meets it too.
+func (s *Service) catchUp() {
+	if !s.rowMu.TryLock() {
+		return // somebody carries or changes what waits, and indexes it
+	}
+	defer s.rowMu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpTime)
+	defer cancel()
+	if s.log.Sync() == nil && s.indexLocked(ctx) == nil {
+		_ = s.fillLocked()
+	}
 }
 
 // dueItem is a message that is due.
@@ -81,6 +113,11 @@ func (d *delivery) run() (full bool, err error) {
 	}
 	d.last = now
 	full, err = d.collect(now)
+	if err == nil && d.stoodStill(now) {
+		d.giveBack(0)
+		s.catchUp()
+		full, err = d.collect(now)
+	}
 	if err != nil || len(d.items) == 0 {
 		d.giveBack(0)
 		return full && err == nil, err
