@@ -263,10 +263,13 @@ func (s *Sender) Waits() bool { return s.waits && s.broker.store.SyncFlush() }
 
 // FlushAlone makes everything that was committed safe on this goroutine, unless
 // somebody else is about to: then alone is false, and WhenSafe is the way. begun
-// is called before the fsync.
+// is called before the fsync. With true, Show must follow.
 func (s *Sender) FlushAlone(begun func()) (alone bool, err error) {
 	return s.broker.store.FlushAlone(begun)
 }
+
+// Show lets consumers have what FlushAlone made safe.
+func (s *Sender) Show() { s.broker.store.Show() }
 
 // WhenSafe calls fn once everything that was committed is safe, or cannot be
 // made so. One of the two must be called where Waits says so. The Sender may be reset before that.

@@ -177,6 +177,9 @@ func (l *Log) flusher() {
 		}
 		l.flushOnce()
 		l.answer()
+		if l.o.Events.Answered != nil {
+			l.o.Events.Answered()
+		}
 		l.tellFailed()
 		l.rest()
 	}
@@ -324,6 +327,9 @@ func (l *Log) lastFlush() {
 	f.ended = true
 	f.mu.Unlock()
 	l.answer()
+	if l.o.Events.Answered != nil {
+		l.o.Events.Answered()
+	}
 	l.tellFailed()
 	f.mu.Lock()
 	left := f.waiters

@@ -80,6 +80,9 @@ type Events struct {
 	Rolled func(base message.Position)
 	// Flushed: an fsync made that many more bytes durable.
 	Flushed func(bytes int64, took time.Duration)
+	// Answered: the flusher has fsynced, and called who waited for that. Not
+	// told of FlushAlone, whose caller knows.
+	Answered func()
 	// Recovering: Recover has come to pos of about end. Called now and then.
 	Recovering func(pos, end message.Position)
 	// Recovered: Recover is done.

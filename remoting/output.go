@@ -125,6 +125,11 @@ func (w *Writer) endNow() error {
 	return err
 }
 
+// Flush sends what Reply has written so far: for a Serve that has more to do
+// when its answers are there. Only the running Serve may call it; as with End, it
+// may wait for a slow reader.
+func (c *Conn) Flush() error { return c.flush() }
+
 // flush sends the output of the running Serve.
 func (c *Conn) flush() error {
 	if len(c.out) == 0 {

@@ -278,16 +278,18 @@ func (s *Store) WhenSafe(end message.Position, fn func(error)) {
 // FlushAlone makes everything safe that was appended, on this goroutine, if
 // nobody else is about to: alone is true then, and err what came of it. With
 // false, WhenSafe tells. begun, if it is not nil, is called before the fsync.
+// If it was alone, Show must be called then.
 func (s *Store) FlushAlone(begun func()) (alone bool, err error) {
 	alone, err = s.log.FlushAlone(begun)
 	if err != nil {
 		err = s.appendError(err)
 	}
-	if alone {
-		s.pending.flushed()
-	}
 	return alone, err
 }
+
+// Show lets queues and index have what FlushAlone made safe. It is apart from
+// it so that an answer can leave before others get the processor.
+func (s *Store) Show() { s.pending.flushed() }
 
 // Put stores one message and waits until it is safe, unless its WAIT property
 // is false.
@@ -331,6 +333,7 @@ func (s *Store) put(m *message.Message, tagCode int64, hasCode bool) (Result, er
 		return r, nil
 	}
 	if alone, err := s.FlushAlone(nil); alone {
+		s.Show()
 		return r, err
 	}
 	s.WhenSafe(p.batch.end, p.tell)

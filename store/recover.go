@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/merlinmq/merlin/commitlog"
 	"github.com/merlinmq/merlin/consumequeue"
@@ -90,12 +89,8 @@ func (r *recovery) openLog() (err error) {
 		FS: s.o.FS, SegmentSize: s.o.SegmentSize, Sync: s.o.SyncFlush, FlushEvery: s.o.FlushEvery,
 		MaxRecord: s.o.MaxRecord, Now: s.o.Now,
 		Events: commitlog.Events{
-			Flushed: func(bytes int64, took time.Duration) {
-				s.pending.flushed()
-				if s.o.Events.Flushed != nil {
-					s.o.Events.Flushed(bytes, took)
-				}
-			},
+			Flushed:  s.o.Events.Flushed,
+			Answered: s.pending.flushed,
 			Recovering: func(pos, end message.Position) {
 				if s.o.Progress != nil {
 					s.o.Progress(int64(max(pos-r.first, 0)), int64(max(end-r.first, 0)))

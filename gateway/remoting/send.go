@@ -189,6 +189,7 @@ func (s *session) flushAlone(results []broker.SendResult) bool {
 	if !alone {
 		return false
 	}
+	defer s.sender.Show()
 	if timer != nil {
 		timer.Stop()
 	}
@@ -197,6 +198,7 @@ func (s *session) flushAlone(results []broker.SendResult) bool {
 			results[i].Err = cmp.Or(results[i].Err, unsafeError(err))
 		}
 		s.answerSends(results)
+		_ = s.conn.Flush() // before others are woken for what is new
 	})
 	return true
 }
