@@ -39,6 +39,8 @@ type Server struct {
 	wake   chan struct{}
 	stop   chan struct{}
 	work   sync.WaitGroup // drains
+	ended  sync.Once      // the transport's end
+	endErr error          // what came of it
 	watch  sync.WaitGroup // the watchdog
 
 	mu       sync.Mutex // guards what follows
@@ -134,8 +136,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	s.watch.Wait()
 	s.work.Wait()
-	if terr := s.transport.shutdown(ctx); err == nil {
-		err = terr
+	s.ended.Do(func() { s.endErr = s.transport.shutdown(ctx) })
+	if err == nil {
+		err = s.endErr
 	}
 	if cut {
 		return fmt.Errorf("remoting: connections were cut off at shutdown: %w", ctx.Err())
