@@ -168,38 +168,25 @@ func (s *session) flushAlone(results []broker.SendResult) bool {
 	if s.mixed {
 		return false
 	}
-	var mu sync.Mutex // the timer reads what is this goroutine's, while that waits
-	answered := false
-	once := func(answer func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !answered {
-			answered = true
-			answer()
-		}
-	}
-	var timer *time.Timer
+	var done func(error)
 	alone, err := s.sender.FlushAlone(func() {
-		if limit := s.flushTimeout(); limit > 0 {
-			timer = time.AfterFunc(limit, func() {
-				once(func() { answerLate(s.conn, s.gateway.stamp, s.lateSends(results), errFlushTimeout) })
-			})
-		}
+		done = s.withinFlushTimeout(func(err error) {
+			if err == errFlushTimeout { // from the timer, which reads what is this goroutine's while that waits
+				answerLate(s.conn, s.gateway.stamp, s.lateSends(results), err)
+				return
+			}
+			for i := range results {
+				results[i].Err = cmp.Or(results[i].Err, unsafeError(err))
+			}
+			s.answerSends(results)
+			_ = s.conn.Flush() // before others are woken for what is new
+		})
 	})
 	if !alone {
 		return false
 	}
 	defer s.sender.Show()
-	if timer != nil {
-		timer.Stop()
-	}
-	once(func() {
-		for i := range results {
-			results[i].Err = cmp.Or(results[i].Err, unsafeError(err))
-		}
-		s.answerSends(results)
-		_ = s.conn.Flush() // before others are woken for what is new
-	})
+	done(err)
 	return true
 }
 
