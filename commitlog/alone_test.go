@@ -151,3 +151,28 @@ func TestFlushAloneAndTogether(t *testing.T) {
 		t.Errorf("closed with %d of %d flushed", l.Flushed(), l.Max())
 	}
 }
+
+// TestOnceFlushedMissesNothing: who comes to look on just when the fsync ends is
+// answered all the same, though nobody asks for another one.
+func TestOnceFlushedMissesNothing(t *testing.T) {
+	l, _ := open(t, vfs.NewMem(), func(o *Options) { o.Sync = true; o.SegmentSize = 64 << 20 })
+	b := batchOf(t, 0, 1, 10)
+	for i := range 20_000 {
+		end := mustAppend(t, l, b)
+		looked := make(chan error, 1)
+		go l.OnceFlushed(end, func(err error) { looked <- err })
+		if alone, err := l.FlushAlone(nil); err != nil || !alone && l.Flushed() < end {
+			if err := l.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case err := <-looked:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("append %d is flushed, and who looked on was never told", i)
+		}
+	}
+}

@@ -94,34 +94,39 @@ func (l *Log) when(end message.Position, fn func(error), ask bool) {
 		fn(nil)
 		return
 	}
-	if err := l.enqueue(int64(end), fn, ask); err != nil {
+	kick, err := l.enqueue(int64(end), fn, ask)
+	if err != nil {
 		fn(err)
 		return
 	}
-	if ask {
+	if kick {
 		f.kick()
 	}
 }
 
-// enqueue adds a waiter, or says why there is nothing to wait for.
-func (l *Log) enqueue(end int64, fn func(error), ask bool) error {
+// enqueue adds a waiter and tells whether the flusher is to look at it, or says
+// why there is nothing to wait for.
+func (l *Log) enqueue(end int64, fn func(error), ask bool) (kick bool, err error) {
 	f := &l.flush
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case end > l.end.Load():
-		return fmt.Errorf("%w: %d is behind the end, %d", ErrNotFound, end, l.end.Load())
+		return false, fmt.Errorf("%w: %d is behind the end, %d", ErrNotFound, end, l.end.Load())
 	case l.failure.Load() != nil:
-		return l.Failed()
+		return false, l.Failed()
 	case f.ended:
-		return ErrClosed
+		return false, ErrClosed
 	}
+	// An fsync that has ended meanwhile may have answered its waiters already,
+	// and nobody need come for another one.
+	ask = ask || f.flushed.Load() >= end
 	f.asked = f.asked || ask
 	f.waiters = append(f.waiters, waiter{end, fn})
 	for i := len(f.waiters) - 1; i > 0 && f.waiters[i-1].end > end; i-- {
 		f.waiters[i], f.waiters[i-1] = f.waiters[i-1], f.waiters[i]
 	}
-	return nil
+	return ask, nil
 }
 
 // Flush fsyncs what is written and returns when that is done.
